@@ -74,6 +74,10 @@ pub enum NextStep {
     },
 }
 
+/// What a process needs that has other definitions than what is written was made with.
+pub(crate) const SAME_DEFINITIONS: &str =
+    "give every process the same table definitions, then restart whatever still runs with the older ones";
+
 /// Before anybody allows deletions.
 pub(crate) const LOOK_AT_SOURCE: &str =
     "look at the source: a key that sees only some rows looks the same; if they are really gone";

@@ -16,11 +16,13 @@ CREATE TABLE IF NOT EXISTS sluice_resolved_letters (
     resolution text NOT NULL CHECK (resolution IN ('replayed', 'discarded', 'mended', 'erased')),
     resolved_by text NOT NULL,
     resolved_at timestamptz NOT NULL DEFAULT now(),
+    sink text,
     PRIMARY KEY (log, partition, "offset")
 );
 
 COMMENT ON TABLE sluice_resolved_letters IS
     'Dead letters that are settled; the letters themselves stay in the log. letter_id tells a recreated topic apart';
+COMMENT ON COLUMN sluice_resolved_letters.sink IS 'The sink that could not take what it is about, as far as it was noted';
 
 CREATE TABLE IF NOT EXISTS sluice_parked_letters (
     log text NOT NULL,

@@ -14,6 +14,8 @@ CREATE TABLE IF NOT EXISTS sluice_resolved_letters (
     resolution text NOT NULL,
     resolved_by text NOT NULL,
     resolved_at text NOT NULL,
+    -- The sink that could not take what it is about, as far as it was noted.
+    sink text,
     PRIMARY KEY (log, partition, "offset")
 ) WITHOUT ROWID;
 

@@ -146,8 +146,16 @@ pub(super) async fn followed(
         status = following => Some(status),
         () = ending.asked() => None,
     };
+    let unfilled = match &status {
+        Some(Ok(status)) if wait && status.state == SyncPhase::Done => {
+            bar.show("bringing both sinks up to the definitions".to_owned());
+            fill(engine, status, ending).await
+        }
+        _ => Ok(()),
+    };
     bar.clear();
     ending.shut_down(engine).await;
+    unfilled?;
     match status {
         Some(status) => status,
         None => Ok(ending.in_time(engine.syncs.status(id)).await.ok_or_else(|| -> Failure {
@@ -157,6 +165,20 @@ pub(super) async fn followed(
             .into()
         })??),
     }
+}
+
+/// Has both sinks what they hold as the definitions say: a sync that brings nothing is over before the drains have come so
+/// far, and what they fill is cut when the process ends.
+async fn fill(engine: &Engine, status: &SyncStatus, ending: &Ending) -> Result<(), Failure> {
+    let why = tokio::select! {
+        prepared = engine.prepare() => match prepared {
+            Ok(()) => return Ok(()),
+            Err(fault) => fault.remark().worded(worded),
+        },
+        () = ending.asked() => format!("ended on request; {}", worded(&NextStep::Migrate)),
+    };
+    let SyncStatus { sync_id, table, .. } = status;
+    Err(format!("sync {sync_id} of {table} is done, but what was there before is not yet as the definitions say: {why}").into())
 }
 
 /// What is told where nobody waits on: what was appended waits, and what a sync that broke off had not read is not there.

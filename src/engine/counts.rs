@@ -75,13 +75,13 @@ pub(super) struct Events {
     index: u64,
     /// Letters that were not replayed: what one sink refused, the other may have.
     letters: u64,
-    /// Those that were settled without a replay, and whose topic is gone.
+    /// Those about what the store refused that were settled without a replay, and whose topic is gone.
     gone: u64,
 }
 
 impl Events {
-    /// What one of the `sinks` has and the other has not, though no letter explains it.
-    pub(super) fn judge(self, sinks: &[&str; 2]) -> Option<Remark> {
+    /// What one of the `sinks` has and the other has not, though no letter explains it. `is_erased`: whether anybody was erased.
+    pub(super) fn judge(self, sinks: &[&str; 2], is_erased: bool) -> Option<Remark> {
         let [store, index] = *sinks;
         if self.is_superseded() {
             let (surplus, gone) = (self.index - self.store - self.letters, self.gone);
@@ -89,10 +89,15 @@ impl Events {
                 "{index} has {surplus} events that {store} has not: {gone} dead letters that were settled without a replay went with \
                  their topic, and these are most likely the versions of rows that they were about"
             );
+            let otherwise = if is_erased {
+                "otherwise have"
+            } else {
+                "otherwise nothing needs to be done, since the rows as they are now are counted by themselves; to have"
+            };
             let advice = format!(
-                "where an erasure was not complete, make it again; otherwise nothing needs to be done, since the rows as they are now \
-                 are counted by themselves; to have these versions in {store} too, where the log is older than they are, end its \
-                 drains, delete the rows of sluice_offsets and start them again: the log is read from its beginning"
+                "where an erasure was not complete, make it again; {otherwise} these versions in {store} too, where the log is older \
+                 than they are: end its drains, delete the rows of sluice_offsets and start them again, and the log is read from its \
+                 beginning"
             );
             return Some(Remark::new(problem, advice));
         }
@@ -110,13 +115,18 @@ impl Events {
         Some(Remark::new(problem, NextStep::FillIndex { index: IndexName::Eventos.to_string() }))
     }
 
+    /// Whether what is told is a problem. Of what the index has more it is one once anybody was erased, who may be left there.
+    pub(super) fn is_problem(self, is_erased: bool) -> bool {
+        is_erased || !self.is_surplus()
+    }
+
     /// Whether it is the index that has more.
-    pub(super) fn is_surplus(self) -> bool {
+    fn is_surplus(self) -> bool {
         self.index > self.store + self.letters
     }
 
     /// Whether what the index has more is no more than letters tell whose topic is gone.
-    pub(super) fn is_superseded(self) -> bool {
+    fn is_superseded(self) -> bool {
         self.is_surplus() && self.index <= self.store + self.letters + self.gone
     }
 }
@@ -244,11 +254,12 @@ impl Counts {
         Some(Events { store, index, letters, gone })
     }
 
-    /// The letters that were not replayed: those of the topic that is there, and those of topics that are gone.
+    /// The letters that were not replayed: those of the topic that is there, and those of topics that are gone which were
+    /// about what the store refused.
     async fn unreplayed(&self) -> Result<(u64, u64), Fault> {
         let Shared { log, store, .. } = &*self.shared;
         let (identity, extents) = tokio::try_join!(log.dead_letters_identity(), log.dead_letter_extents())?;
-        let gone = store.settled_elsewhere(&identity.to_string()).await?;
+        let gone = store.settled_elsewhere(&identity.to_string(), store.name()).await?;
         let mut letters = 0;
         for extent in extents {
             let ever = Extent { low: 0, ..extent };
@@ -341,7 +352,7 @@ mod tests {
     fn events_that_one_sink_lacks_are_told_unless_letters_explain_them() {
         let told = |store, index, letters| {
             let events = Events { store, index, letters, gone: 0 };
-            events.judge(&["postgres", "elasticsearch"]).map(|remark| remark.problem)
+            events.judge(&["postgres", "elasticsearch"], true).map(|remark| remark.problem)
         };
         assert_eq!(told(100, 40, 0).as_deref(), Some("elasticsearch lacks 60 events that postgres has"));
         assert_eq!(told(100, 40, 59).as_deref(), Some("elasticsearch lacks 1 events that postgres has"));
@@ -355,7 +366,7 @@ mod tests {
     fn events_of_letters_that_went_with_their_topic_are_told_apart_from_those_that_nothing_explains() {
         let told = |index, gone| {
             let events = Events { store: 40, index, letters: 2, gone };
-            let told = events.judge(&["postgres", "elasticsearch"]).map(|remark| remark.to_string());
+            let told = events.judge(&["postgres", "elasticsearch"], false).map(|remark| remark.to_string());
             (told.unwrap_or_default(), events.is_superseded())
         };
         let (superseded, is_superseded) = told(46, 4);
@@ -365,6 +376,20 @@ mod tests {
         assert!(more.starts_with("elasticsearch has 1 events that postgres has not; "), "{more}");
         assert!(!is_superseded);
         assert_eq!(told(42, 4), (String::new(), false));
+    }
+
+    #[test]
+    fn events_that_only_the_index_has_are_a_problem_once_somebody_was_erased_whatever_letters_went() {
+        let events = |store, index, gone| Events { store, index, letters: 0, gone };
+        for (surplus, is_superseded) in [(events(40, 44, 4), true), (events(40, 45, 4), false)] {
+            assert_eq!(surplus.is_superseded(), is_superseded);
+            assert!(!surplus.is_problem(false) && surplus.is_problem(true));
+        }
+        assert!(events(44, 40, 4).is_problem(false), "the index lacks some");
+        let told =
+            events(40, 44, 4).judge(&["postgres", "elasticsearch"], true).map(|remark| remark.to_string());
+        let told = told.unwrap_or_default();
+        assert!(told.contains("not complete, make it again; otherwise have these versions"), "{told}");
     }
 
     #[test]

@@ -176,6 +176,7 @@ impl Doctor {
             Ok(facts) => findings.extend(log_findings(part, facts, self.shared.settings.log_retention)),
             Err(fault) => findings.push(Finding::failed(part, "how the topic is kept", fault)),
         }
+        findings.extend(self.shared.log.shortage().map(|fault| Finding::failed(part, "writable", fault)));
         findings
     }
 

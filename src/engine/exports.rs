@@ -134,6 +134,8 @@ type Outcome = Option<Result<KeptExport, EngineError>>;
 /// An export of this process.
 struct Begun {
     owner: String,
+    of: ExportOf,
+    table: Option<String>,
     at: Instant,
     rows: watch::Receiver<u64>,
     outcome: watch::Receiver<Outcome>,
@@ -285,14 +287,28 @@ impl Exports {
         }
     }
 
-    /// Begins an export for a client; what comes of it is asked for by its id. `name` is what files of it are called.
-    pub fn start(self: &Arc<Self>, request: ExportRequest, owner: &str, name: &str) -> Uuid {
+    /// Begins an export for a client; what comes of it is asked for by its id. `name` is what files of it are called,
+    /// `table` the one that was named.
+    pub fn start(
+        self: &Arc<Self>,
+        request: ExportRequest,
+        owner: &str,
+        name: &str,
+        table: Option<String>,
+    ) -> Uuid {
         let id = Uuid::now_v7();
         let (seen, rows) = watch::channel(0);
         let (ended, outcome) = watch::channel(None);
         let cancel = CancellationToken::new();
-        let begun =
-            Begun { owner: owner.to_owned(), at: Instant::now(), rows, outcome, cancel: cancel.clone() };
+        let begun = Begun {
+            owner: owner.to_owned(),
+            of: request.of.clone(),
+            table,
+            at: Instant::now(),
+            rows,
+            outcome,
+            cancel: cancel.clone(),
+        };
         let mut known = self.lock();
         known.retain(|_, begun| begun.outcome.borrow().is_none() || begun.at.elapsed() < REMEMBERED);
         known.insert(id, begun);
@@ -345,6 +361,13 @@ impl Exports {
             _ => unusable(&error),
         })?;
         Ok(kept)
+    }
+
+    /// What an export of this process is of, and the table that was named for it; `None` where it is not this owner's.
+    pub fn asked(&self, id: Uuid, owner: &str) -> Option<(ExportOf, Option<String>)> {
+        let begun = self.lock();
+        let begun = begun.get(&id).filter(|begun| begun.owner == owner)?;
+        Some((begun.of.clone(), begun.table.clone()))
     }
 
     /// Stops an export of this process when it is cancelled.

@@ -51,11 +51,12 @@ pub(super) async fn letters(
 ) -> Result<(), Fault> {
     let log = shared.ready_log().await?;
     let id = log.dead_letters_identity().await?.to_string();
+    let events = log.identity().await?.to_string();
     for extent in log.dead_letter_extents().await? {
         let mut low = extent.low;
         // Of those that the topic's own retention took.
         let gone = Position { partition: extent.partition, offset: low };
-        shared.store.forget_letters(&id, gone).await?;
+        shared.store.forget_letters(&id, &events, gone).await?;
         while low < extent.high {
             let range = Extent { low, high: (low + LETTERS).min(extent.high), ..extent };
             let settled = shared.store.settled(&id, range).await?;
@@ -73,7 +74,7 @@ pub(super) async fn letters(
             }
             let below = Position { partition: extent.partition, offset: end };
             log.remove(Topic::DeadLetters, below).await?;
-            shared.store.forget_letters(&id, below).await?;
+            shared.store.forget_letters(&id, &events, below).await?;
             told((end - low).unsigned_abs());
             low = end;
         }

@@ -196,6 +196,7 @@ impl SyncRun {
         }
         let (records, parked): (Vec<NewRecord>, Vec<Option<ParkedEntity>>) = letters.into_iter().unzip();
         let count = records.len();
+        self.check_letters().await?;
         let positions = self.log.append(Topic::DeadLetters, records).await?;
         fail_point::pass("sync.letters_appended");
         warn!(sync_id = %self.id, table = %self.table, count, "source rows parked as dead letters");

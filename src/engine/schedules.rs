@@ -212,7 +212,7 @@ impl Schedules {
     /// What keeps this process from running what is due.
     fn hindrance(&self) -> Option<Fault> {
         let met = || self.hindrance.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.shared.store.shortage().or_else(met)
+        self.shared.shortage().or_else(met)
     }
 
     /// Creates or replaces a table's schedule; its first run is due at once.

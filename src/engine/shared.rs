@@ -129,6 +129,11 @@ impl Shared {
         met.await.copied()
     }
 
+    /// Why nothing can be written although every part answers, where that can be told without writing.
+    pub(super) fn shortage(&self) -> Option<Fault> {
+        self.store.shortage().or_else(|| self.log.shortage())
+    }
+
     /// A sink by its name, which `field` of a request gave.
     pub(super) fn sink(&self, field: &'static str, name: &str) -> Result<&dyn Sink, EngineError> {
         self.sinks.iter().map(|sink| &**sink).find(|sink| sink.name() == name).ok_or_else(|| {

@@ -50,7 +50,8 @@ pub struct PipelineStatus {
     /// Nothing in `problems`: every part answers, every drain and schedule does its work, and as far as can be counted
     /// all rows that syncs are to read are in both sinks or on their way.
     pub healthy: bool,
-    /// Every part answers, the store has room to write, and every drain of this process runs, whatever the tables and schedules are like.
+    /// Every part answers, the store and the log have room to write, and every drain of this process runs, whatever the tables
+    /// and schedules are like.
     #[serde(skip)]
     pub ready: bool,
     /// What is wrong and what to do about it; empty when all is well.
@@ -246,16 +247,12 @@ impl Inspection {
     /// What documents of a sync's table have as an earlier definition made it: a sync brings no row anew that did not change.
     pub async fn unfilled(&self, sync: &SyncStatus) -> Option<Remark> {
         let index = &*self.shared.index;
-        let told = async {
-            // A sync that brings nothing is over before a drain of this process has come so far.
-            if sync.appended == 0 && self.drains.started() {
-                index.prepare().await?;
+        match within(index.name(), unfilled(index)).await {
+            Ok(unfilled) => {
+                unfilled.into_iter().find(|(of, _)| of.as_str() == sync.table).map(|(_, lack)| lack)
             }
-            unfilled(index).await
-        };
-        // An index that does not answer is told of by whoever asks it something.
-        let unfilled = within(index.name(), told).await.ok()?;
-        unfilled.into_iter().find(|(of, _)| of.as_str() == sync.table).map(|(_, lack)| lack)
+            Err(fault) => Some(fault.remark()),
+        }
     }
 
     /// Asks every part something cheap, and writes nothing. Never fails: a part that does is in the answer, as is one that
@@ -437,11 +434,11 @@ impl Inspection {
         if let Some(events) = self.counts.events().filter(|_| last_end.is_some()) {
             let is_erased =
                 counted.values().any(|table| table.store.as_ref().is_ok_and(|tally| tally.erased > 0));
-            match events.judge(&self.shared.sink_names()) {
-                Some(surplus) if events.is_superseded() => status.warnings.push(surplus),
-                // Somebody may be left there who was erased.
-                Some(surplus) if events.is_surplus() && !is_erased => status.warnings.push(surplus),
-                told => status.problems.extend(told),
+            let told = events.judge(&self.shared.sink_names(), is_erased);
+            if events.is_problem(is_erased) {
+                status.problems.extend(told);
+            } else {
+                status.warnings.extend(told);
             }
         }
         for table in self.shared.catalog.tables() {
@@ -499,7 +496,7 @@ impl Inspection {
     fn judge_parts(&self, status: &mut PipelineStatus) {
         let failing = status.parts().filter_map(|part| Some(part.error.clone()?.into()));
         let mut problems: Vec<Remark> = failing.collect();
-        problems.extend(self.shared.store.shortage().map(|fault| fault.remark()));
+        problems.extend(self.shared.shortage().map(|fault| fault.remark()));
         if self.drains.started() {
             let ill = status.drains.iter().filter(|drain| !drain.is_well());
             problems.extend(ill.map(|drain| Remark::from(drain.problem())));

@@ -309,6 +309,19 @@ impl SyncRun {
             "start the sync again: it appends everything to the new topic",
         ))
     }
+
+    /// A letter in another topic than this sync began with would be noted where it is not.
+    pub(super) async fn check_letters(&self) -> Result<(), Fault> {
+        let now = patiently(&self.cancel, || self.log.dead_letters_identity()).await?.to_string();
+        if now == self.letters {
+            return Ok(());
+        }
+        Err(Fault::transient(
+            self.log.name(),
+            format!("the dead letters' topic was deleted and made anew while {} was read", self.table),
+            "start it again: it goes on with the new topic",
+        ))
+    }
 }
 
 /// Moves positions on to those of the same partitions.

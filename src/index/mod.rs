@@ -43,6 +43,20 @@ fn made_otherwise(made: Option<&Columns>, now: &Columns) -> Vec<String> {
     now.iter().filter(|(name, of)| made.get(*name) != Some(*of)).map(|(name, _)| name.clone()).collect()
 }
 
+/// The columns that two definitions make otherwise, or that only one of them has.
+fn differing(made: Option<&Columns>, now: &Columns) -> Vec<String> {
+    let gone = made.into_iter().flat_map(Columns::keys).filter(|name| !now.contains_key(*name));
+    made_otherwise(made, now).into_iter().chain(gone.cloned()).collect()
+}
+
+/// What a process learns whose definition is not the one that an index's documents are made by.
+fn another_definition(index: IndexName, columns: &[String]) -> String {
+    format!(
+        "the documents of {index} are made by another definition than this process has; they differ in: {}",
+        columns.join(", ")
+    )
+}
+
 /// Furthest a search may page, as the search servers' `index.max_result_window` has it.
 pub const SEARCH_WINDOW: u32 = 10_000;
 
@@ -426,11 +440,11 @@ pub trait Index: Sink {
     /// When the index can't be reached.
     async fn rebuilds(&self) -> Result<Vec<Rebuild>, Fault>;
 
-    /// Makes an empty index beside the one that serves, or joins the rebuild that is under way. `erasures` is the version
-    /// of the ledger of erasures.
+    /// Makes an empty index beside the one that serves, or joins the rebuild that is under way; one that was begun by another
+    /// definition is begun anew. `erasures` is the version of the ledger of erasures.
     ///
     /// # Errors
-    /// When the index can't be reached or refuses.
+    /// When the index can't be reached or refuses, or a process with another definition has prepared it since this one did.
     async fn begin_rebuild(&self, index: IndexName, erasures: Uuid) -> Result<Rebuild, Fault>;
 
     /// What writes into the index that is being built, shows and counts what is in it, and touches nothing else.
@@ -477,5 +491,7 @@ mod tests {
         assert!(made_otherwise(Some(&now), &now).is_empty());
         let made = of(&[("cor", "Text tom"), ("nota", "Text nota"), ("mais", "Text mais")]);
         assert_eq!(made_otherwise(Some(&made), &now), ["cor", "peso"]);
+        assert!(differing(None, &now).is_empty() && differing(Some(&now), &now).is_empty());
+        assert_eq!(differing(Some(&made), &now), ["cor", "peso", "mais"], "it would be written without that");
     }
 }

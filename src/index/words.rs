@@ -1,20 +1,22 @@
 //! How text is cut into words, the same for every adapter: as the search servers' `standard` tokenizer with
-//! `lowercase` and `asciifolding` does it.
+//! `lowercase` and `asciifolding` does it, of text whose accents are in one sign with their letters.
 
-use std::sync::LazyLock;
+use std::{ops::RangeInclusive, sync::LazyLock};
 
 use regex::Regex;
-use tantivy::tokenizer::{
-    AsciiFoldingFilter, LowerCaser, RawTokenizer, TextAnalyzer, Token, TokenStream, Tokenizer,
-};
+use tantivy::tokenizer::{AsciiFoldingFilter, RawTokenizer, TextAnalyzer, Token, TokenStream, Tokenizer};
+use unicode_normalization::UnicodeNormalization;
 use unicode_segmentation::{UWordBoundIndices, UnicodeSegmentation};
 
 /// A longer word is cut, as the servers do.
 const MAX_WORD: usize = 255;
 
-/// Cuts, lowers and folds.
+/// Accents that are signs of their own.
+const ACCENTS: RangeInclusive<char> = '\u{300}'..='\u{36f}';
+
+/// Lowers, cuts and folds.
 pub(super) fn analyzer() -> TextAnalyzer {
-    TextAnalyzer::builder(Words::default()).filter(LowerCaser).filter(AsciiFoldingFilter).build()
+    TextAnalyzer::builder(Words::default()).filter(AsciiFoldingFilter).build()
 }
 
 /// The words of a text.
@@ -24,9 +26,21 @@ pub(crate) fn of(text: &str) -> Vec<String> {
 
 /// Lower case and without accents, in one piece.
 pub(super) fn folded(text: &str) -> String {
-    let whole =
-        TextAnalyzer::builder(RawTokenizer::default()).filter(LowerCaser).filter(AsciiFoldingFilter).build();
-    collected(whole, text).pop().unwrap_or_default()
+    let whole = TextAnalyzer::builder(RawTokenizer::default()).filter(AsciiFoldingFilter).build();
+    collected(whole, &lowered(text)).pop().unwrap_or_default()
+}
+
+/// With every accent in one sign with its letter, where there is one: the servers fold no other.
+pub(super) fn composed(text: &str) -> String {
+    text.nfc().collect()
+}
+
+/// Lower case, composed, without the accents that no letter has in one sign: the dot of `İ` is one in lower case.
+fn lowered(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    text.chars().flat_map(char::to_lowercase).nfc().filter(|c| !ACCENTS.contains(c)).collect()
 }
 
 fn collected(mut analyzer: TextAnalyzer, text: &str) -> Vec<String> {
@@ -38,6 +52,8 @@ fn collected(mut analyzer: TextAnalyzer, text: &str) -> Vec<String> {
 /// Unicode's word boundaries (UAX #29), of which every piece with a letter, a digit or a pictograph is a word.
 #[derive(Clone, Default)]
 struct Words {
+    /// What is cut, and what a token's offsets are in.
+    lowered: String,
     token: Token,
 }
 
@@ -52,8 +68,9 @@ impl Tokenizer for Words {
     type TokenStream<'a> = WordStream<'a>;
 
     fn token_stream<'a>(&'a mut self, text: &'a str) -> WordStream<'a> {
+        self.lowered = lowered(text);
         self.token.reset();
-        WordStream { pieces: text.split_word_bound_indices(), rest: (0, ""), token: &mut self.token }
+        WordStream { pieces: self.lowered.split_word_bound_indices(), rest: (0, ""), token: &mut self.token }
     }
 }
 
@@ -109,6 +126,10 @@ mod tests {
             ("oi 👍🏽 tudo❤️bem 🇧🇷", &["oi", "👍🏽", "tudo", "❤\u{fe0f}", "bem", "🇧🇷"]),
             ("٣ Ⅷ", &["٣", "ⅷ"]),
             ("Straße Ærø", &["strasse", "aero"]),
+            ("Joa\u{303}o CONCEIC\u{327}A\u{303}O", &["joao", "conceicao"]),
+            ("İstanbul i\u{307}stanbul", &["istanbul", "istanbul"]),
+            ("\u{439} \u{438}\u{306}", &["\u{439}", "\u{439}"]),
+            ("x\u{303}y \u{345}", &["xy"]),
         ] {
             assert_eq!(of(text), words, "{text}");
         }
@@ -123,6 +144,7 @@ mod tests {
     #[test]
     fn folding_keeps_a_text_in_one_piece() {
         assert_eq!(folded("São Paulo*"), "sao paulo*");
+        assert_eq!(folded("Sa\u{303}o Paulo*"), "sao paulo*");
         assert_eq!(folded(""), "");
     }
 }

@@ -319,6 +319,11 @@ pub trait Log: Send + Sync {
         false
     }
 
+    /// Why nothing can be appended although the log answers, where that can be told without writing.
+    fn shortage(&self) -> Option<Fault> {
+        None
+    }
+
     /// Has a log that may go back be another from now on, with the records that it holds: what anybody remembers of its
     /// offsets counts for nothing.
     ///

@@ -42,7 +42,7 @@ pub trait Erasures: Send + Sync {
     async fn erasures(&self, known: Option<Uuid>) -> Result<Option<ErasureLedger>, Fault>;
 
     /// The keys of a table's entities of which any version that is stored holds one of these texts in a column, in any case
-    /// and whatever white space is around it.
+    /// and whatever white space is around it; where entities are looked up by the column, also within a list.
     ///
     /// # Errors
     /// When the store can't be reached.

@@ -20,11 +20,13 @@ pub trait Forgetting: Send + Sync {
     /// When the store can't be reached.
     async fn forget_syncs(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, Fault>;
 
-    /// Forgets what was decided about letters below this place of a log; letters there that nobody settled stay noted.
+    /// Forgets what was decided about letters below this place of a log. Letters there that nobody settled stay noted, and so
+    /// do discarded ones of rows that made no event, while what was appended to the log `events` is remembered of the row: they
+    /// are what explains it.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn forget_letters(&self, log: &str, below: Position) -> Result<(), Fault>;
+    async fn forget_letters(&self, log: &str, events: &str, below: Position) -> Result<(), Fault>;
 
     /// The first letter of a partition that nobody settled.
     ///
@@ -38,6 +40,19 @@ pub trait Forgetting: Send + Sync {
     /// # Errors
     /// When the store can't be reached.
     async fn lost_letters(&self, log: &str, extents: &[Extent]) -> Result<Vec<(TableName, u64)>, Fault>;
+
+    /// Forgets that rows of a table were read that made no event for the log `events`, where no letter of this log tells of
+    /// them any more: those that are still wrong are parked again when they are read. Tells how many.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn forget_lost_rows(
+        &self,
+        log: &str,
+        extents: &[Extent],
+        events: &str,
+        table: &TableName,
+    ) -> Result<u64, Fault>;
 
     /// Settles, as mended, a table's letters that [`Forgetting::lost_letters`] counts; tells how many.
     ///

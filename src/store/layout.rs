@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::{
     domain::{Column, ColumnKind, KeyKind, Table},
     fault::{Fault, FaultKind},
-    next_step::NextStep,
+    next_step::{NextStep, SAME_DEFINITIONS},
     store::tables::ENTITY_COLUMNS,
 };
 
@@ -54,10 +54,10 @@ const ENTITY: &str = "(entity)";
 
 /// A line a column: its name and what its values are made of. The key is the first, the entity the last. A column's names
 /// at the source are kept as they are written, because rows may have `createdAt` and no `createdat`; how the key is called
-/// there changes no stored key.
+/// there changes no stored key and is left out.
 pub(super) fn layout(table: Table) -> String {
     let definition = table.definition();
-    let key = format!("{} {:?} {}", definition.key.column, definition.key.kind, definition.key_source());
+    let key = format!("{} {:?}", definition.key.column, definition.key.kind);
     let listed = definition.columns.iter().map(|column| {
         let (kind, names, zone) = table.parts_of(column);
         format!("{} {} {names}{}", column.name, kind.to_lowercase(), zone.to_lowercase())
@@ -93,7 +93,7 @@ pub(super) fn plan(
     let key = definition.key.column.as_str();
     let is_key = found.columns.get(key).is_some_and(|kind| kind == (types.key)(definition.key.kind));
     if !is_key || made_with.get(key) != wanted.get(key) {
-        let had = made.layout.lines().next().unwrap_or_default();
+        let had = key_of(&made.layout).unwrap_or_default();
         return Err(other_key(part, table, had, types.has_client));
     }
     // Where none is remembered, an earlier build made the table.
@@ -147,7 +147,7 @@ pub(super) fn check_layout(part: &'static str, table: Table, made_with: Option<&
             "{table} was made from another definition than this process has; they differ in: {}",
             differing.join(", ")
         ),
-        "give every process the same table definitions, then restart whatever still runs with the older ones",
+        SAME_DEFINITIONS,
     ))
 }
 
@@ -171,7 +171,14 @@ pub(super) fn report_filled(
 }
 
 fn lines(layout: &str) -> BTreeMap<&str, &str> {
-    layout.lines().filter_map(|line| line.split_once(' ')).collect()
+    let columns = layout.lines().skip(1).filter_map(|line| line.split_once(' '));
+    key_of(layout).into_iter().chain(columns).collect()
+}
+
+/// The key's column and type; an earlier build also remembered how it is called at the source.
+fn key_of(layout: &str) -> Option<(&str, &str)> {
+    let mut words = layout.lines().next()?.split(' ');
+    Some((words.next()?, words.next()?))
 }
 
 fn not_ours(part: &'static str, table: Table) -> Fault {
@@ -186,7 +193,7 @@ fn not_ours(part: &'static str, table: Table) -> Fault {
     )
 }
 
-fn other_key(part: &'static str, table: Table, had: &str, has_client: bool) -> Fault {
+fn other_key(part: &'static str, table: Table, had: (&str, &str), has_client: bool) -> Fault {
     let key = &table.definition().key;
     let anew = if has_client {
         format!("; to begin anew run DROP TABLE {table} and `sluice migrate`, then sync the whole of it")
@@ -197,10 +204,8 @@ fn other_key(part: &'static str, table: Table, had: &str, has_client: bool) -> F
         part,
         FaultKind::Misconfigured,
         format!(
-            "{table}: it was made with the key '{had}' and its definition now says '{} {:?} {}'",
-            key.column,
-            key.kind,
-            table.definition().key_source()
+            "{table}: it was made with the key '{} {}' and its definition now says '{} {:?}'",
+            had.0, had.1, key.column, key.kind
         )
         .to_lowercase(),
         format!(
@@ -291,7 +296,7 @@ mod tests {
         let text = layout(table(
             "{ name = 'nome', type = 'text', from = 'name', formerly = ['Nom', 'name'] }, { name = 'em', type = 'timestamp' }",
         ));
-        assert_eq!(text, "id bigint id\nnome text name, Nom\nem timestamp em utc\n(entity) pedido");
+        assert_eq!(text, "id bigint\nnome text name, Nom\nem timestamp em utc\n(entity) pedido");
     }
 
     #[test]
@@ -329,7 +334,7 @@ mod tests {
         );
         assert!(text.contains("pedidos.nota is bigint here") && text.contains("DROP COLUMN nota"), "{text}");
         let text = refused(old, &found(&[("id", "uuid"), ("nota", "bigint")], Some(old)));
-        assert!(text.contains("the key 'id bigint id'") && text.contains("DROP TABLE pedidos"), "{text}");
+        assert!(text.contains("the key 'id bigint' and") && text.contains("DROP TABLE pedidos"), "{text}");
         let mut renamed = old.definition().clone();
         renamed.entity = "encomenda".to_owned();
         let text = refused(Table::new(renamed), &found(&[("id", "bigint"), ("nota", "bigint")], Some(old)));
@@ -351,6 +356,22 @@ mod tests {
         let renamed = layout(one).replace("(entity) pedido", "(entity) encomenda");
         let fault = check_layout("postgres", one, Some(&renamed)).expect_err("another").to_string();
         assert!(fault.contains("differ in: (entity);"), "{fault}");
+    }
+
+    #[test]
+    fn a_key_that_is_called_otherwise_at_the_source_is_the_same_key() {
+        let one = table("{ name = 'a', type = 'text' }");
+        let mut renamed = one.definition().clone();
+        renamed.key.from = Some("pedido_id".to_owned());
+        let renamed = Table::new(renamed);
+        let there = [("id", "bigint"), ("a", "text")];
+        assert_eq!(changed(renamed, &found(&there, Some(one))), (vec![], vec![]));
+        assert!(check_layout("postgres", renamed, Some(&layout(one))).is_ok());
+        let earlier = layout(one).replace("id bigint", "id bigint id");
+        assert!(check_layout("postgres", renamed, Some(&earlier)).is_ok());
+        let mut made = found(&there, Some(one));
+        made.made.as_mut().expect("it was made").layout = earlier;
+        assert_eq!(changed(renamed, &made), (vec![], vec![]));
     }
 
     #[test]

@@ -240,11 +240,12 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn settled_count(&self, log: &str, extents: &[Extent]) -> Result<u64, Fault>;
 
-    /// How many letters of other logs than this one were settled without a replay: their topics are gone.
+    /// How many letters of other logs than this one, about what a sink could not take, were settled without a replay: their
+    /// topics are gone.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn settled_elsewhere(&self, log: &str) -> Result<u64, Fault>;
+    async fn settled_elsewhere(&self, log: &str, sink: &str) -> Result<u64, Fault>;
 
     /// Remembers that letters are open for entities, so that they can settle themselves.
     ///

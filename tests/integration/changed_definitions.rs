@@ -178,11 +178,7 @@ async fn a_type_or_key_that_the_store_refuses_is_told_by_check_status_and_doctor
 
     for (key, kind, problem) in [
         ("bigint", "text", "which is not what its definition says (text)"),
-        (
-            "text",
-            "integer",
-            "it was made with the key 'id bigint id' and its definition now says 'id text id'",
-        ),
+        ("text", "integer", "it was made with the key 'id bigint' and its definition now says 'id text'"),
     ] {
         define(key, kind);
         let (_, refused) = told(&["sync", "mov", "--wait"]).await;
@@ -255,6 +251,41 @@ async fn a_column_with_another_name_at_the_source_is_filled_in_both_sinks_or_tol
     }
     assert!(is_filled().await && !is_told().await);
     engine.shut_down().await;
+    place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_is_waited_for_and_brings_nothing_ends_once_what_was_there_is_as_the_definition_says() {
+    let mut place = Real::new().await;
+    let tables = TestFolder::new();
+    place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
+    let define = |column: &str| {
+        define(tables.path(), "mov");
+        let definition = tables.path().join("mov.toml");
+        let text = std::fs::read_to_string(&definition).expect("it is there");
+        std::fs::write(definition, format!("{text}columns = [{column}]\n")).expect("written");
+    };
+    define("{ name = 'cor', type = 'text' }");
+    let columns = vec![SampleColumn::key("id", "bigint"), SampleColumn::new("tom", "text")];
+    place.source().create_table("public", "mov", columns, &[r#"{"id": 1, "tom": "azul"}"#]).expect("rows");
+    let synced = run(place.command(&["sync", "mov", "--wait"])).await;
+    assert_eq!(synced.code, Some(0), "{synced:?}");
+
+    define("{ name = 'cor', from = 'tom', type = 'text' }");
+    let mut other = connect(&place.0.variables["DATABASE_URL"]).await;
+    let holding = "BEGIN; SELECT 1 FROM mov FOR UPDATE";
+    sqlx::raw_sql(holding).execute(&mut other).await.expect("it holds the row");
+    let waited = tokio::spawn(run(place.command(&["sync", "mov", "--full", "--wait"])));
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                   AND application_name = 'sluice migrate' AND wait_event_type = 'Lock'";
+    eventually("not the drain alone waits for the row, but the command, too", async || {
+        place.0.number(waiting).await == 2
+    })
+    .await;
+    sqlx::raw_sql("COMMIT").execute(&mut other).await.expect("it ends");
+    let waited = waited.await.expect("it ends");
+    assert!(waited.code == Some(0) && waited.stdout.contains("0 new events"), "{waited:?}");
+    assert_eq!(place.0.text("SELECT cor FROM mov").await, "azul");
     place.clean_up().await;
 }
 

@@ -1,6 +1,6 @@
 //! Dead letters that are listed, replayed and discarded.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use sluice::{
@@ -18,7 +18,7 @@ use crate::support::{
     eventually, finished,
     raw_kafka::produce_with_header,
     request,
-    rows::{delete_topics_for_good, leads, minutes_ago, object, produce},
+    rows::{delete_topics_for_good, lead, leads, minutes_ago, object, produce},
     sync,
 };
 
@@ -78,14 +78,19 @@ async fn a_letter_whose_cause_was_mended_is_replayed_and_a_repeated_replay_adds_
 #[tokio::test(flavor = "multi_thread")]
 async fn open_letters_whose_topic_is_deleted_are_told_until_their_table_is_reconciled() {
     let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(table("leads"), leads(10));
+    let (mut keyless, mut too_large) = (lead(11, 2), lead(12, 2));
+    keyless.insert("id".to_owned(), json!("A-17"));
+    too_large.insert("nome".to_owned(), json!("x".repeat(9 << 20)));
+    let mut rows = leads(10);
+    rows.extend([keyless, too_large]);
+    pipeline.source.set_rows(table("leads"), rows);
     let engine = pipeline.engine().await;
     engine.prepare().await.expect("prepared");
     pipeline.execute(RULE).await;
     engine.start_drains().await;
     sync(&engine, request(table("leads"))).await;
     pipeline.execute("ALTER TABLE leads DROP CONSTRAINT sem_sete").await;
-    assert_eq!(engine.letters.open_count().await.expect("a count"), 1);
+    assert_eq!(engine.letters.open_count().await.expect("a count"), 3);
     engine.shut_down().await;
     drop(engine);
 
@@ -94,14 +99,14 @@ async fn open_letters_whose_topic_is_deleted_are_told_until_their_table_is_recon
     let lost = async || {
         let told = engine.doctor.examine().await;
         told.iter()
-            .any(|one| one.check == "lost dead letters" && one.detail.starts_with("1 dead letters of leads"))
+            .any(|one| one.check == "lost dead letters" && one.detail.starts_with("3 dead letters of leads"))
     };
     assert!(lost().await, "also before anybody makes the topic anew");
     engine.start_drains().await;
     eventually("the topic is made anew", async || engine.letters.open_count().await.is_ok()).await;
-    let told = async || {
+    let told = async |open| {
         let status = engine.inspection.status().await;
-        assert_eq!(status.dead_letters, Some(0), "{status:?}");
+        assert_eq!(status.dead_letters, Some(open), "{status:?}");
         let found =
             status.problems.iter().map(ToString::to_string).find(|one| one.contains("dead letters of"));
         assert!(found.is_none() || !status.healthy, "{status:?}");
@@ -113,16 +118,54 @@ async fn open_letters_whose_topic_is_deleted_are_told_until_their_table_is_recon
         );
         found
     };
-    let problem = told().await.expect("a problem");
-    assert!(problem.starts_with("1 dead letters of leads were open and are not in"), "{problem}");
+    let problem = told(0).await.expect("a problem");
+    assert!(problem.starts_with("3 dead letters of leads were open and are not in"), "{problem}");
     assert!(problem.contains("reconcile leads"), "{problem}");
     assert_eq!(pipeline.number("SELECT count(*) FROM leads").await, 9);
 
     let leads = TableName::from(table("leads"));
-    let id = engine.syncs.reconcile(&leads, Reconciliation::default()).await.expect("a reconciliation");
-    assert_eq!(finished(&engine, id).await.state, SyncPhase::Done);
-    assert_eq!(told().await, None);
+    // The rows that made no event are parked anew, once.
+    for dead_letters in [2, 0] {
+        let id = engine.syncs.reconcile(&leads, Reconciliation::default()).await.expect("a reconciliation");
+        let status = finished(&engine, id).await;
+        assert_eq!((status.state, status.dead_letters), (SyncPhase::Done, dead_letters), "{status:?}");
+        assert_eq!(told(2).await, None);
+    }
     pipeline.assert_events(10).await;
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_letter_is_parked_in_a_topic_that_was_made_anew_while_a_sync_read() {
+    let pipeline = Pipeline::new().await;
+    let mut keyless = lead(1, 2);
+    keyless.insert("id".to_owned(), json!("A-17"));
+    pipeline.source.set_rows(table("leads"), vec![keyless]);
+    let engine = pipeline.engine().await;
+    engine.prepare().await.expect("prepared");
+    let (asked, mut is_asked) = tokio::sync::mpsc::unbounded_channel();
+    let (answer, may_answer) = std::sync::mpsc::channel::<()>();
+    let may_answer = Mutex::new(may_answer);
+    pipeline.source.before_each_answer(move |_| {
+        _ = asked.send(());
+        // From when the sender is gone on, at once.
+        _ = may_answer.lock().expect("a lock").recv();
+    });
+    let reading = tokio::spawn({
+        let engine = Arc::clone(&engine);
+        async move { sync(&engine, request(table("leads"))).await }
+    });
+    is_asked.recv().await.expect("the source is asked");
+    delete_topics_for_good(&[&format!("{}.dlq", pipeline.variables["KAFKA_TOPIC"])]).await;
+    pipeline.engine().await.prepare().await.expect("made anew");
+    drop(answer);
+    let status = reading.await.expect("it ends");
+    let error = status.error.as_deref().unwrap_or_default();
+    assert!(error.contains("the dead letters' topic was deleted and made anew"), "{status:?}");
+    assert_eq!(engine.letters.open_count().await.expect("a count"), 0, "it would be noted where it is not");
+
+    assert_eq!(sync(&engine, request(table("leads"))).await.dead_letters, 1);
     engine.shut_down().await;
     pipeline.clean_up().await;
 }

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
+use chrono::DateTime;
 use rmcp::model::{ReadResourceRequestParams, ResourceContents};
 use serde_json::{Value, json};
-use sluice::domain::JsonObject;
+use sluice::{domain::JsonObject, engine::Engine};
 
 use crate::{
     mcp::{Session, answer, call, connect_to, text},
@@ -86,6 +87,21 @@ async fn export(place: &impl Place, arguments: &[&str]) -> (bool, String, String
     let output = place.command(&arguments).output().await.expect("the program runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+/// In São Paulo.
+async fn excel_shows_the_clock_of_the_zone(place: &impl Place, engine: &Engine) {
+    let of = format!("FROM leads WHERE id = '{}'", id(9));
+    let updated = value(engine, &format!("SELECT updated_at {of}")).await;
+    let updated = DateTime::parse_from_rfc3339(updated.as_str().expect("a time")).expect("an instant");
+    let local = updated.with_timezone(&chrono_tz::America::Sao_Paulo).format("%Y-%m-%d %H:%M:%S");
+    let sql = format!(
+        "SELECT updated_at, max(updated_at) AS newest, max(updated_at) AT TIME ZONE 'America/Sao_Paulo' AS clock
+         {of} GROUP BY updated_at"
+    );
+    let (done, times, told) = export(place, &["--sql", &sql, "--format", "excel"]).await;
+    assert!(done, "{told}");
+    assert_eq!(times, format!("\u{feff}updated_at;newest;clock\r\n{local};{local};{local}\r\n"));
 }
 
 /// The lines of NDJSON by their `id`.
@@ -186,6 +202,10 @@ async fn every_row_is_exported_exactly_and_masked_as_answers_are<P: Place>() {
 
     let (done, _, told) = export(&place, &["leads", "--format", "excel", "--output", &file("a.xlsx")]).await;
     assert!(!done && told.contains("workbooks are not written"), "{told}");
+
+    // An instant in the user's zone, whether it is a column's or computed; what has no zone as it is.
+    place.set("SLUICE_TIMEZONE", "America/Sao_Paulo");
+    excel_shows_the_clock_of_the_zone(&place, &engine).await;
 
     // One that fails midway is no file at all.
     engine.shut_down().await;

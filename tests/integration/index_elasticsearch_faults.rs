@@ -50,6 +50,35 @@ async fn a_claim_reads_on_from_the_groups_offsets() {
 }
 
 #[tokio::test]
+async fn what_an_index_remembers_is_written_where_it_was_read_though_the_alias_may_move_meanwhile() {
+    let server = FakeHttp::start(|_, request| {
+        let alias = |path: &str| path.split(['/', '?']).next().unwrap_or_default().to_owned();
+        let answer = match (request.method.as_str(), request.path.trim_start_matches('/')) {
+            ("GET", path) if path.starts_with("_alias/") => {
+                let alias = alias(&path["_alias/".len()..]);
+                json!({ format!("{alias}-000001"): { "aliases": { alias: { "filter": {} } } } })
+            }
+            ("GET", path) if path.contains("/_mapping") => {
+                json!({ format!("{}-000001", alias(path)): { "mappings": { "_meta": {} } } })
+            }
+            ("GET", path) if path.contains("/_count") => json!({ "count": 0 }),
+            _ => json!({}),
+        };
+        Reply::Answer(200, answer.to_string().leak())
+    })
+    .await;
+    let index = EsIndex::connect(&settings(&server.url, ""), Catalog::built_in()).expect("settings");
+    index.prepare().await.expect("prepared");
+    index.claim(LOG, &[0]).await.expect("claims");
+    let written = server.requests().into_iter().filter(|request| request.method == "PUT");
+    let mut written: Vec<String> =
+        written.map(|request| request.path).filter(|path| path.contains("/_mapping")).collect();
+    written.sort();
+    let of = |alias: &str| vec![format!("/{alias}-000001/_mapping"); 2];
+    assert_eq!(written, ["chat_sessions", "eventos", "leads"].map(of).concat());
+}
+
+#[tokio::test]
 async fn a_busy_item_is_sent_again_alone() {
     let answer =
         format!(r#"{{"errors":true,"items":[{{"create":{{"status":201}}}},{{"create":{BUSY_ITEM}}}]}}"#);

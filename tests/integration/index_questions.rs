@@ -62,7 +62,14 @@ fn word() -> impl Strategy<Value = String> {
         1 => odd.prop_map(str::to_owned),
         1 => select(vec!["[a TO b]", "{a TO *}", "[\"João\" TO casa}"]).prop_map(str::to_owned),
     ]
+    .prop_map(|word| {
+        if SEVERAL_WORDS.contains(&word.trim_start_matches('\\')) { format!("«{word}»") } else { word }
+    })
 }
+
+/// Terms that are cut into several words: for sluice a phrase, for a server any of the words where no quotes stand around
+/// them. « and » are those that only the server is given.
+const SEVERAL_WORDS: [&str; 4] = ["São-Paulo_2", "日本", r"a\/b", r"a\\b"];
 
 /// Without what only sluice reads: a sign where Lucene wants it escaped, and zeros that have one.
 fn number() -> impl Strategy<Value = String> {
@@ -155,7 +162,8 @@ async fn generated_questions_find_the_same_in_both_indices_and_by_the_server_s_o
     let mut runner = TestRunner::deterministic();
     let (mut wrong, mut answered) = (Vec::new(), 0);
     for _ in 0..questions() {
-        let question = question().new_tree(&mut runner).expect("a question").current();
+        let generated = question().new_tree(&mut runner).expect("a question").current();
+        let question = generated.replace(['«', '»'], "");
         let here = found(&*embedded, &question).await;
         let there = found(&servers, &question).await;
         if here != there {
@@ -163,7 +171,7 @@ async fn generated_questions_find_the_same_in_both_indices_and_by_the_server_s_o
         }
         let Some(there) = there else { continue };
         answered += 1;
-        match found_by_itself(&corner, &question).await {
+        match found_by_itself(&corner, &generated.replace(['«', '»'], "\"")).await {
             Some(itself) if itself == there => {}
             other => wrong.push(format!("{question}: asked {there:?}, the server by itself {other:?}")),
         }

@@ -387,6 +387,11 @@ impl Definition {
         for name in &self.event.timestamp {
             wants(&Some(name.clone()), &instants, "the event's timestamp")?;
         }
+        let no_text = |column: &&Column| column.lookup && column.kind != ColumnKind::Text;
+        if let Some(column) = self.columns.iter().find(no_text) {
+            let problem = "has lookup, which only a column of the type text can have; take lookup out of it";
+            return invalid("column", &column.name, problem);
+        }
         self.check_masks()
     }
 
@@ -646,6 +651,7 @@ mod tests {
                 ("type = \"text\"", "type = \"text\", masked = true"),
                 "'papel': is masked and makes the event's evento",
             ),
+            (("type = \"timestamp\"", "type = \"list\", lookup = true"), "'quando': has lookup, which only"),
         ] {
             let problem = problem(change);
             assert!(problem.contains(told), "{change:?}: {problem}");

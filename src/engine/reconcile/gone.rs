@@ -230,11 +230,8 @@ impl Reconcile {
             after = Some(last.clone());
             // A row without a usable key can't be asked for: only a whole reading tells whether it is there.
             if !self.is_resumed {
-                let is_gone = |sent: &&String| {
-                    table.key.kind.read(sent).is_err() && !reading.unusable.contains(sent.as_str())
-                };
-                let gone = open.iter().filter(is_gone).cloned().collect();
-                self.settle_unusable(lease, progress, gone).await?;
+                let unseen = open.iter().filter(|sent| !reading.unusable.contains(sent.as_str()));
+                self.settle_unusable(lease, progress, unseen.cloned().collect()).await?;
             }
             let (keys, earlier): (Vec<String>, Vec<String>) =
                 open.into_iter().partition(|entity| table.key.kind.is_key(entity));
@@ -272,8 +269,8 @@ impl Reconcile {
         }
     }
 
-    /// Settles the letters of rows without a usable key that are gone, and forgets that they were parked: one that comes back
-    /// is parked again.
+    /// Settles the letters of rows without a usable key that the reading did not show as such: they are gone, or have a key
+    /// by now. Forgets that they were parked: one that comes back is parked again.
     async fn settle_unusable(
         &self,
         lease: &mut dyn SyncLease,
@@ -282,8 +279,20 @@ impl Reconcile {
     ) -> Result<(), Stop> {
         let (table, store, log) = (self.run.table, &*self.run.store, &self.run.letters);
         let letters = store.parked(log, table, &gone).await?;
-        // Of an event that a sink could not take its letter is all that tells.
-        let tells = |letter: &ParkedLetter| letter.sink.is_some() && letter.settled.is_none();
+        let remembered = gone.iter().cloned().chain(letters.iter().map(|letter| letter.letter.to_string()));
+        let last = lease.last_appended(&remembered.collect::<Vec<_>>()).await?;
+        let is_last = |name: &str, letter: &ParkedLetter| {
+            last.get(name).is_some_and(|last| last.event == letter.letter)
+        };
+        // A row without a usable key is remembered by its letter, also where the table's definition has changed since and takes
+        // for a key what was none.
+        let is_unusable = |letter: &ParkedLetter| {
+            letter.sink.is_none()
+                && (table.key.kind.read(&letter.entity).is_err()
+                    || is_last(&letter.letter.to_string(), letter) && !is_last(&letter.entity, letter))
+        };
+        // Of an event that a sink could not take, and of a row too large for one, its letter is all that tells.
+        let tells = |letter: &ParkedLetter| letter.settled.is_none() && !is_unusable(letter);
         gone.retain(|sent| !letters.iter().any(|letter| letter.entity == *sent && tells(letter)));
         if gone.is_empty() {
             return Ok(());

@@ -265,11 +265,13 @@ impl Reconcile {
     ) -> Result<(), Stop> {
         let run = &self.run;
         let letters = patiently(&run.cancel, || run.log.dead_letter_extents()).await?;
+        run.check_letters().await?;
         self.max_record = patiently(&run.cancel, || run.log.max_record(Topic::Events)).await?;
         progress.recount_since = self.owed_recount().await?;
         if let Some(from) = self.run.unremembered.clone() {
             self.run.read_back(lease, &from, progress).await?;
         }
+        self.forget_lost_rows(&letters).await?;
         let reading = self.read_whole(lease, progress).await?;
         *coverage = self.covered(&reading);
         fail_point::pass("reconcile.read");
@@ -291,7 +293,8 @@ impl Reconcile {
             fail_point::pass("reconcile.proved");
             if is_proven {
                 self.run.store.keep_reading(&self.run.table.into(), None).await?;
-                return self.settle_lost_letters(&letters).await;
+                // What another run read it read before it was known which letters are gone.
+                return if self.is_resumed { Ok(()) } else { self.settle_lost_letters(&letters).await };
             }
         }
         let report = report(progress);
@@ -305,8 +308,25 @@ impl Reconcile {
         )))
     }
 
-    /// What letters were about that were gone when the run began is proven to be there, as far as no newer event followed it.
+    /// Rows that made no event, and whose letters are gone, are read as new: no sink has them, so that nothing else would tell
+    /// of them any more.
+    async fn forget_lost_rows(&self, letters: &[Extent]) -> Result<(), Stop> {
+        let SyncRun { id, table, store, letters: log, log_id, .. } = &self.run;
+        let count = store.forget_lost_rows(log, letters, log_id, &TableName::from(*table)).await?;
+        if count > 0 {
+            info!(
+                sync_id = %id, %table, count,
+                "letters of rows that made no event are gone: rows that are still wrong are parked again"
+            );
+        }
+        Ok(())
+    }
+
+    /// What letters were about that were gone when the run began is proven to be there, as far as no newer event followed it,
+    /// or was parked again.
     async fn settle_lost_letters(&self, letters: &[Extent]) -> Result<(), Stop> {
+        // Letters of a topic made anew meanwhile would count as gone.
+        self.run.check_letters().await?;
         let SyncRun { id, table, store, letters: log, .. } = &self.run;
         let settled = store.settle_lost_letters(log, letters, &TableName::from(*table)).await?;
         if settled > 0 {

@@ -3,13 +3,13 @@
 //!
 //! Due again is one whose process ended under it, a few times a night; not one that failed or that somebody cancelled.
 
-use chrono::{DateTime, Days, NaiveTime, TimeZone, Utc};
+use chrono::{DateTime, Days, NaiveTime, Utc};
 use chrono_tz::Tz;
 use tracing::info;
 use uuid::Uuid;
 
 use crate::{
-    domain::TableName,
+    domain::{TableName, in_zone},
     engine::{EngineError, schedules::Schedules, syncs::Syncs, table_named},
     fault::Fault,
     store::{AHEAD, Reconciliation, Schedule, SyncFilter, SyncRecord, SyncState},
@@ -83,16 +83,17 @@ fn is_due(now: DateTime<Utc>, hour: u32, zone: Tz, last: Option<DateTime<Utc>>) 
     let (Some(last), Some(time)) = (last, NaiveTime::from_hms_opt(hour, 0, 0)) else { return false };
     let today = now.with_timezone(&zone).date_naive();
     let days = [Some(today), today.checked_sub_days(Days::new(1))];
-    // On the day a clock is put forward the hour may not be: then the day before counts.
-    let hours =
-        days.into_iter().flatten().filter_map(|day| zone.from_local_datetime(&day.and_time(time)).earliest());
-    let latest = hours.map(|hour| hour.to_utc()).find(|hour| *hour <= now);
+    // An hour that the clocks skip comes when they are put forward.
+    let mut hours = days.into_iter().flatten().filter_map(|day| in_zone(day.and_time(time), zone));
+    let latest = hours.find(|hour| *hour <= now);
     // A time to come was told by a clock that was put right since.
     last > now + AHEAD || latest.is_some_and(|hour| last < hour)
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     fn at(text: &str) -> DateTime<Utc> {
@@ -133,5 +134,23 @@ mod tests {
         assert!(!is_due(at("2026-05-02T06:00:00Z"), 3, Tz::UTC, None), "not before its schedule ran once");
         assert!(!due("2026-05-02T06:15:00Z", "2026-05-02T06:15:30Z"), "clocks may differ a little");
         assert!(due("2026-05-02T06:15:00Z", "2026-05-09T06:00:00Z"), "a clock that was ahead puts none off");
+    }
+
+    #[test]
+    fn a_night_whose_hour_the_clocks_skip_or_repeat_has_one_reconciliation_all_the_same() {
+        for (hour, zone, before, skipped) in [
+            (2, Tz::America__New_York, "2027-03-13T07:05:00Z", "2027-03-14T07:00:00Z"),
+            (3, Tz::Europe__Helsinki, "2027-03-27T01:05:00Z", "2027-03-28T01:00:00Z"),
+        ] {
+            let (before, skipped) = (at(before), at(skipped));
+            let due = |now, last| is_due(now, hour, zone, Some(last));
+            assert!(!due(skipped - TimeDelta::minutes(1), before), "{zone}: not yet");
+            assert!(due(skipped, before), "{zone}");
+            assert!(!due(skipped + TimeDelta::hours(9), skipped), "{zone}: it was");
+        }
+        // One o'clock came at 05:00Z and at 06:00Z.
+        let due = |now, last| is_due(at(now), 1, Tz::America__New_York, Some(at(last)));
+        assert!(due("2026-11-01T05:00:00Z", "2026-10-31T05:05:00Z"));
+        assert!(!due("2026-11-01T06:30:00Z", "2026-11-01T05:00:00Z"));
     }
 }

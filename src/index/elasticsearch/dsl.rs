@@ -45,7 +45,6 @@ fn tested(field: &Field, test: &Test) -> Value {
     let path = field.path.as_str();
     match test {
         Test::Exists => json!({ "exists": { "field": path } }),
-        Test::Words(words) => json!({ "match": { path: { "query": words.text } } }),
         Test::Phrase(words, slop) => {
             json!({ "match_phrase": { path: { "query": words.text, "slop": slop } } })
         }

@@ -95,7 +95,7 @@ pub(super) async fn claim(client: &Client, names: &Names, log: &str) -> Result<(
     let place = log.rsplit_once('/').map_or(log, |(place, _)| place);
     for index in names.indices().names() {
         let alias = names.alias(index);
-        let mut meta = schema::look_at(client, names, index).await?.into_meta();
+        let (name, mut meta) = schema::look_at(client, names, index).await?.into_meta();
         match meta[LOG].as_str() {
             Some(known) if known == place => {}
             Some(known) => {
@@ -113,7 +113,7 @@ pub(super) async fn claim(client: &Client, names: &Names, log: &str) -> Result<(
                 let doing = format!("claiming the index {alias}");
                 meta[LOG] = place.into();
                 let body = serde_json::json!({ "_meta": meta });
-                let path = format!("{alias}/_mapping?write_index_only=true");
+                let path = format!("{name}/_mapping");
                 schema::succeeded(client, &client.put(&path, &body, &doing).await?, &doing)?;
             }
         }

@@ -24,7 +24,9 @@
 //! unknown column can neither clash with another nor fill the cluster's state. A column that is added to a definition
 //! is added to the index, and the documents there are have no value in it until the index is rebuilt, as they have an earlier
 //! one in a column that is read otherwise since (another `from` or `formerly`, another zone): its mapping's `_meta`
-//! remembers what columns are made of, and which of them documents have otherwise. One whose type changed is refused until then. A member of `metadata`, which tables share, keeps its type.
+//! remembers what columns are made of, and which of them documents have otherwise. One whose type changed is refused until then. A process
+//! with other definitions than an index was last prepared with writes nothing into it. A member of `metadata`, which
+//! tables share, keeps its type.
 //!
 //! `refresh_interval` is 5 s: refreshing each second, the default, costs a backfill dearly, and whoever can't wait
 //! calls [`Sink::make_visible`].
@@ -49,7 +51,7 @@ mod ties;
 mod versions;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -67,7 +69,7 @@ pub(crate) use self::{dsl::query as query_dsl, log_stream::LogStream};
 use crate::{
     config::ElasticsearchSettings,
     domain::{Catalog, Table},
-    fault::Fault,
+    fault::{Fault, FaultKind},
     identity::Identity,
     index::{
         EntityPage, Fields, FoundDocuments, Index, IndexName, Lacking, Rebuild, SearchAnswer, SearchError,
@@ -90,6 +92,9 @@ pub struct EsIndex {
     names: Arc<Names>,
     /// Remembered: whoever starts a sync prepares, and must not need the index for it each time.
     prepared: AtomicBool,
+    /// The indices were once as this process's definitions say. Where one no longer is, a process with others has prepared it
+    /// since, and this one writes no more.
+    introduced: AtomicBool,
     /// The indices as they were asked for last: others are not prepared.
     met: Mutex<Option<Vec<Identity>>>,
     /// An alias was missing at the last write: somebody removed it under a running drain.
@@ -106,9 +111,20 @@ impl EsIndex {
             names: Arc::new(Names::new(&settings.index_prefix, Indices::of(catalog))?),
             client: Arc::new(Client::new(settings)?),
             prepared: AtomicBool::new(false),
+            introduced: AtomicBool::new(false),
             met: Mutex::default(),
             prepare_first: AtomicBool::new(false),
         })
+    }
+
+    /// Refuses where documents of these indices are made by the definitions of another process that began later.
+    async fn check_columns(&self, indices: impl IntoIterator<Item = IndexName>) -> Result<(), Fault> {
+        if self.introduced.load(Ordering::Relaxed) {
+            for index in indices {
+                schema::check_columns(&self.client, &self.names, index, &self.names.alias(index)).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn count(&self, index: IndexName) -> Result<(String, u64), Fault> {
@@ -136,8 +152,9 @@ impl Sink for EsIndex {
         };
         let met = self.met.lock().unwrap_or_else(PoisonError::into_inner).replace(found.clone());
         if met.is_some_and(|met| met != found) {
-            // What is put back may be of before a column was defined.
+            // What is put back may be of before a column was defined: nobody with another definition has prepared it since.
             self.prepared.store(false, Ordering::Relaxed);
+            self.introduced.store(false, Ordering::Relaxed);
         }
         Ok(found)
     }
@@ -146,7 +163,9 @@ impl Sink for EsIndex {
         if self.prepared.load(Ordering::Relaxed) {
             return Ok(());
         }
+        self.check_columns(self.names.indices().names()).await?;
         schema::prepare(&self.client, &self.names).await?;
+        self.introduced.store(true, Ordering::Relaxed);
         self.prepared.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -163,6 +182,8 @@ impl Sink for EsIndex {
         }
         let plan = documents::plan(batch, |index| self.names.fields(index), Utc::now());
         let all: Vec<_> = plan.documents.iter().collect();
+        let written: BTreeSet<IndexName> = all.iter().map(|planned| planned.index).collect();
+        self.check_columns(written).await?;
         let operation =
             |planned: &Planned<'_>| Operation::new(&self.names.alias(planned.index), plan.document(planned));
         let sent = match bulk::send(&self.client, &all, operation).await {
@@ -274,7 +295,7 @@ impl Index for EsIndex {
     async fn unfilled(&self) -> Result<Vec<(IndexName, Vec<String>)>, Fault> {
         let of_index = self.names.indices().names().map(async |index| {
             let made = schema::look_at(&self.client, &self.names, index).await?;
-            Ok::<_, Fault>((index, made.unfilled()))
+            Ok::<_, Fault>((index, made.unfilled(&self.names.layout(index).columns)))
         });
         let found = try_join_all(of_index).await?;
         Ok(found.into_iter().filter(|(_, columns)| !columns.is_empty()).collect())
@@ -285,6 +306,7 @@ impl Index for EsIndex {
     }
 
     async fn begin_rebuild(&self, index: IndexName, erasures: Uuid) -> Result<Rebuild, Fault> {
+        self.check_columns([index]).await?;
         // Not prepared as a whole: an index whose columns' types have changed can't be, and is rebuilt for that.
         schema::ensure(&self.client, &self.names.layout(index)).await?;
         rebuild::begin(&self.client, &self.names, index, erasures).await
@@ -299,11 +321,18 @@ impl Index for EsIndex {
     }
 
     async fn serve_rebuilt(&self, rebuild: &Rebuild) -> Result<(), Fault> {
+        self.check_columns([rebuild.index]).await?;
         rebuild::serve(&self.client, &self.names, rebuild).await?;
-        // It may have been begun by another definition than this process has.
-        self.prepared.store(false, Ordering::Relaxed);
-        schema::look_at(&self.client, &self.names, rebuild.index).await?;
-        Ok(())
+        // How columns are searched may be defined otherwise than when it was begun.
+        match schema::prepare_index(&self.client, &self.names, rebuild.index).await {
+            // It serves all the same, and is refused by whoever prepares next.
+            Err(fault) if fault.kind == FaultKind::Misconfigured => {
+                tracing::warn!(index = %rebuild.index, error = %fault, "the index that was made anew is not as it is defined now");
+                self.prepared.store(false, Ordering::Relaxed);
+                Ok(())
+            }
+            prepared => prepared,
+        }
     }
 
     async fn serves_what_was_built(&self, rebuild: &Rebuild) -> Result<bool, Fault> {

@@ -174,9 +174,17 @@ pub(super) async fn begin(
     erasures: Uuid,
 ) -> Result<Rebuild, Fault> {
     let alias = &*names.alias(index);
-    let indices = states(client, alias).await?;
+    let layout = names.layout(index);
+    let mut indices = states(client, alias).await?;
     if let Some(under_way) = find_rebuild(index, alias, &indices) {
-        return Ok(under_way);
+        let rebuild_alias = layout.rebuild_alias();
+        let differing = schema::differing_behind(client, names, index, &rebuild_alias).await?;
+        if under_way.serves || differing.is_empty() {
+            return Ok(under_way);
+        }
+        // It would make documents as an earlier definition had them.
+        end(client, names, &under_way).await?;
+        indices = states(client, alias).await?;
     }
     let Some((replaces, serving)) = indices.iter().find(|(_, index)| index.serves(alias)) else {
         return Err(Fault::misconfigured(
@@ -193,7 +201,6 @@ pub(super) async fn begin(
     let name = format!("{alias}-{:06}", highest + 1);
     let rebuild = Rebuild { id: Uuid::now_v7(), index, started_at: Utc::now(), serves: false, erasures };
     let mark = Mark { id: rebuild.id, started_at: rebuild.started_at, replaces: replaces.clone(), erasures };
-    let layout = names.layout(index);
     let log = &serving.mappings.meta.log;
     let body = layout.rebuilt_index(
         &json!({ "sluice_rebuild": mark, "sluice_log": log, "sluice_columns": layout.columns }),
@@ -226,6 +233,7 @@ pub(super) async fn serve(client: &Client, names: &Names, rebuild: &Rebuild) -> 
         return Err(over(rebuild));
     };
     let Some(mark) = index.mark().filter(|_| !index.serves(alias)) else { return Ok(()) };
+    check_begun(client, names, rebuild.index).await?;
     let doing = format!("moving the alias {alias} to {name}");
     if let Some(replaced) = states(client, alias).await?.get(&mark.replaces) {
         // Before it serves: nobody shall take it for an index that was made anew by hand.
@@ -300,6 +308,24 @@ pub(super) async fn end(client: &Client, names: &Names, rebuild: &Rebuild) -> Re
     schema::succeeded(client, &answer, &doing)
 }
 
+/// Refuses to go on with a rebuild that was begun by another definition: it would serve documents of both.
+async fn check_begun(client: &Client, names: &Names, index: IndexName) -> Result<(), Fault> {
+    let alias = names.layout(index).rebuild_alias();
+    let differing = schema::differing_behind(client, names, index, &alias).await?;
+    if differing.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::misconfigured(
+        PART,
+        format!(
+            "going on with the rebuild of {index} on {}: it was begun by another definition than this process has; they differ in: {}",
+            client.origin(),
+            differing.join(", ")
+        ),
+        NextStep::FillIndex { index: index.to_string() },
+    ))
+}
+
 fn over(rebuild: &Rebuild) -> Fault {
     Fault::new(
         PART,
@@ -345,6 +371,7 @@ impl Sink for RebuildSink {
     }
 
     async fn apply(&self, _log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
+        check_begun(&self.client, &self.names, self.index).await?;
         let plan = documents::plan(batch, |index| self.names.indices().fields(index), Utc::now());
         let ours: Vec<_> = plan.documents.iter().filter(|document| document.index == self.index).collect();
         let operation = |planned: &Planned<'_>| Operation::new(&self.alias, plan.document(planned));

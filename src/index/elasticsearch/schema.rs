@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    index::{Columns, IndexName, made_otherwise},
-    next_step::NextStep,
+    index::{Columns, IndexName, another_definition, differing, made_otherwise},
+    next_step::{NextStep, SAME_DEFINITIONS},
 };
 
 /// The member of a mapping's `_meta` that names the columns which documents lack, or have as an earlier definition made them.
@@ -22,29 +22,79 @@ const UNFILLED: &str = "sluice_unfilled";
 
 pub(super) async fn prepare(client: &Client, names: &Names) -> Result<(), Fault> {
     for index in names.indices().names() {
-        if let Some(shows_all) = ensure(client, &names.layout(index)).await? {
-            filter_alias(client, &names.layout(index), index, &shows_all).await?;
-        }
-        let made = look_at(client, names, index).await?;
-        let mut layout = names.serving_layout(index);
-        let mut unfilled: BTreeSet<String> = made.lacks(&layout.mappings["properties"]).into_iter().collect();
-        unfilled.extend(made_otherwise(made.columns().as_ref(), &layout.columns));
-        let mut meta = made.meta.clone();
-        meta[COLUMNS] = json!(layout.columns);
-        if !unfilled.is_empty() && holds_documents(client, &layout.alias).await? {
-            let advice = NextStep::FillIndex { index: index.to_string() };
-            let columns = unfilled.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-            tracing::warn!(%index, columns, %advice, "the documents there are have no value, or an earlier one, in columns that were defined since");
-            unfilled.extend(made.unfilled());
-            meta[UNFILLED] = json!(unfilled);
-        }
-        // It is replaced as a whole, and others write theirs.
-        if meta != made.meta {
-            layout.mappings["_meta"] = meta;
-        }
-        put_mapping(client, &layout, index).await?;
+        prepare_index(client, names, index).await?;
     }
     Ok(())
+}
+
+pub(super) async fn prepare_index(client: &Client, names: &Names, index: IndexName) -> Result<(), Fault> {
+    if let Some(shows_all) = ensure(client, &names.layout(index)).await? {
+        filter_alias(client, &names.layout(index), index, &shows_all).await?;
+    }
+    let made = look_at(client, names, index).await?;
+    let mut layout = names.serving_layout(index);
+    let mut unfilled: BTreeSet<String> = made.lacks(&layout.mappings["properties"]).into_iter().collect();
+    unfilled.extend(made_otherwise(made.columns().as_ref(), &layout.columns));
+    let mut meta = made.meta.clone();
+    meta[COLUMNS] = json!(layout.columns);
+    if !unfilled.is_empty() && holds_documents(client, &layout.alias).await? {
+        let advice = NextStep::FillIndex { index: index.to_string() };
+        let columns = unfilled.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        tracing::warn!(%index, columns, %advice, "the documents there are have no value, or an earlier one, in columns that were defined since");
+        unfilled.extend(made.stays_unfilled());
+        meta[UNFILLED] = json!(unfilled);
+    }
+    // It is replaced as a whole, and others write theirs.
+    if meta != made.meta {
+        layout.mappings["_meta"] = meta;
+    }
+    put_mapping(client, &layout, index, &made.name).await
+}
+
+/// Refuses where documents behind an alias are made by another definition than this process has.
+pub(super) async fn check_columns(
+    client: &Client,
+    names: &Names,
+    index: IndexName,
+    alias: &str,
+) -> Result<(), Fault> {
+    let differing = differing_behind(client, names, index, alias).await?;
+    if differing.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::misconfigured(
+        PART,
+        format!("writing into {alias} on {}: {}", client.origin(), another_definition(index, &differing)),
+        SAME_DEFINITIONS,
+    ))
+}
+
+/// The columns in which the definition that documents behind an alias are made by differs from this process's; none where
+/// nothing is behind it: whatever is written there tells.
+pub(super) async fn differing_behind(
+    client: &Client,
+    names: &Names,
+    index: IndexName,
+    alias: &str,
+) -> Result<Vec<String>, Fault> {
+    let own = names.layout(index).columns;
+    if own.is_empty() {
+        return Ok(Vec::new());
+    }
+    let doing = format!("asking what the documents of {alias} are made of");
+    let path = format!("{alias}/_mapping?filter_path=*.mappings._meta.{COLUMNS}");
+    let answer = client.look(&path, &doing).await?;
+    if answer.status == 404 {
+        return Ok(Vec::new());
+    }
+    let found: BTreeMap<String, Value> = client.parse(answer, &doing)?;
+    let columns = found.into_values().map(|made| columns_in(&made["mappings"]["_meta"]));
+    Ok(columns.flat_map(|made| differing(made.as_ref(), &own)).collect())
+}
+
+/// What the columns of documents are made of; `None` where an earlier build made them.
+fn columns_in(meta: &Value) -> Option<Columns> {
+    serde_json::from_value(meta[COLUMNS].clone()).unwrap_or_default()
 }
 
 async fn holds_documents(client: &Client, alias: &str) -> Result<bool, Fault> {
@@ -60,24 +110,34 @@ async fn holds_documents(client: &Client, alias: &str) -> Result<bool, Fault> {
 
 /// What an index was made with.
 pub(super) struct Made {
+    /// What the index itself is called: the alias may lead to another meanwhile.
+    name: String,
     properties: Value,
     meta: Value,
 }
 
 impl Made {
-    pub(super) fn into_meta(self) -> Value {
-        self.meta
+    /// The index's name and its `_meta`.
+    pub(super) fn into_meta(self) -> (String, Value) {
+        (self.name, self.meta)
     }
 
     /// What the columns of its documents are made of; `None` where an earlier build made them.
     fn columns(&self) -> Option<Columns> {
-        serde_json::from_value(self.meta[COLUMNS].clone()).unwrap_or_default()
+        columns_in(&self.meta)
     }
 
-    /// The columns that documents lack, or have as an earlier definition made them.
-    pub(super) fn unfilled(&self) -> Vec<String> {
+    fn stays_unfilled(&self) -> BTreeSet<String> {
         let columns = self.meta[UNFILLED].as_array().into_iter().flatten();
         columns.filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    /// The columns that documents lack, or have as an earlier definition made them, whether anybody has prepared the index
+    /// since or not.
+    pub(super) fn unfilled(&self, wanted: &Columns) -> Vec<String> {
+        let mut unfilled = self.stays_unfilled();
+        unfilled.extend(made_otherwise(self.columns().as_ref(), wanted));
+        unfilled.into_iter().collect()
     }
 
     /// The columns, and members of `metadata`, that these properties have and the index has not.
@@ -104,13 +164,14 @@ pub(super) async fn look_at(client: &Client, names: &Names, index: IndexName) ->
     if made.len() > 1 {
         return Err(leads_to_several(client.origin(), &alias, made.keys().map(String::as_str)));
     }
-    let mut made = made.into_values().next_back().unwrap_or_default();
+    // One that has neither is left out.
+    let (name, mut made) = made.into_iter().next().unwrap_or_else(|| (alias.into_owned(), Value::Null));
     let mappings = &mut made["mappings"];
     let (properties, meta) = (mappings["properties"].take(), mappings["_meta"].take());
     let members = &properties["metadata"]["properties"];
     names.found(index, |path| kind_of(&members[path.strip_prefix("metadata.")?]));
     let meta = if meta.is_object() { meta } else { json!({}) };
-    Ok(Made { properties, meta })
+    Ok(Made { name, properties, meta })
 }
 
 /// Template, index and alias, whatever the columns of an index that is there. The index, where its alias shows what was
@@ -132,21 +193,20 @@ async fn put_template(client: &Client, layout: &Layout) -> Result<(), Fault> {
 }
 
 /// An index that is there learns the columns that were defined since; those it has stay as they are.
-async fn put_mapping(client: &Client, layout: &Layout, index: IndexName) -> Result<(), Fault> {
+async fn put_mapping(client: &Client, layout: &Layout, of: IndexName, index: &str) -> Result<(), Fault> {
     let doing = format!("updating the mapping of {}", layout.alias);
     if let Some(limit) = layout.field_limit {
         let settings = json!({ "index.mapping.total_fields.limit": limit });
-        let answer = client.put(&format!("{}/_settings", layout.alias), &settings, &doing).await?;
+        let answer = client.put(&format!("{index}/_settings"), &settings, &doing).await?;
         succeeded(client, &answer, &doing)?;
     }
-    let path = format!("{}/_mapping?write_index_only=true", layout.alias);
-    let answer = client.put(&path, &layout.mappings, &doing).await?;
+    let answer = client.put(&format!("{index}/_mapping"), &layout.mappings, &doing).await?;
     if answer.status != 400 {
         return succeeded(client, &answer, &doing);
     }
     let mut fault = faults::fault_from_response(client.origin(), &doing, &answer, true);
     fault.message.push_str("; a column's type has changed since the index was made");
-    fault.advice = NextStep::RebuildIndex { index: index.to_string() };
+    fault.advice = NextStep::RebuildIndex { index: of.to_string() };
     Err(fault)
 }
 
@@ -176,7 +236,7 @@ async fn filter_alias(client: &Client, layout: &Layout, of: IndexName, index: &s
     add["index"] = json!(index);
     add["alias"] = json!(layout.alias);
     // The mapping first: a filter by a field that is not there lets everything pass.
-    put_mapping(client, layout, of).await?;
+    put_mapping(client, layout, of, index).await?;
     let answer = client.post_body("_aliases", &json!({ "actions": [{ "add": add }] }), &doing).await?;
     succeeded(client, &answer, &doing)
 }

@@ -48,8 +48,6 @@ pub struct Clauses {
 pub enum Test {
     /// It has a value.
     Exists,
-    /// It holds any of these words.
-    Words(Words),
     /// It holds these words in this order, with so many moves between them.
     Phrase(Words, u32),
     /// It is this text.
@@ -73,7 +71,7 @@ impl Query {
     /// The values of texts that a document must or may have to match, each with its field.
     pub(super) fn wanted(&self, wanted: &mut Vec<(&'static Field, String)>) {
         match self {
-            Self::Field(field, Test::Words(words) | Test::Phrase(words, _)) => {
+            Self::Field(field, Test::Phrase(words, _)) => {
                 wanted.push((field, words.text.clone()));
             }
             Self::Field(field, Test::Is(text)) => wanted.push((field, text.clone())),
@@ -90,7 +88,7 @@ impl Query {
 /// Words that a text is cut into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Words {
-    /// As it was written: a server cuts it as it cut its documents.
+    /// As it was written, composed: a server cuts it as it cut its documents.
     pub text: String,
     /// As the embedded index cuts it; never empty.
     pub words: Vec<String>,

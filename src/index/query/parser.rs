@@ -306,12 +306,7 @@ impl<'a> Parser<'a> {
                 format!("write {}, or \"{word}\" for the word", word.to_uppercase()),
             ));
         }
-        let text = word.text();
-        if text.contains('@') {
-            // Any word of an address would be everybody of its provider.
-            return self.every(scope, at, |field, at, now| values::phrase(field, &text, 0, at, now));
-        }
-        self.every(scope, at, |field, at, now| values::is(field, &text, at, now))
+        self.every(scope, at, |field, at, now| values::is(field, &word.text(), at, now))
     }
 
     fn edits(&mut self, at: At) -> Result<Option<u8>, QueryError> {

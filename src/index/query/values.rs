@@ -31,7 +31,8 @@ pub(super) struct Edge {
 /// A value by itself; `at` is where it stands.
 pub(super) fn is(field: &'static Field, text: &str, at: At, now: DateTime<Tz>) -> Result<Test, QueryError> {
     Ok(match field.kind {
-        FieldKind::Text => Test::Words(words_of(field, text, at)?),
+        // Any word of an address would be everybody of its provider, any of `google-ads` every kind of ads.
+        FieldKind::Text => Test::Phrase(words_of(field, text, at)?, 0),
         FieldKind::Keyword => Test::Is(text.to_owned()),
         FieldKind::Boolean => match text {
             "true" => Test::Boolean(true),
@@ -83,13 +84,12 @@ fn words_of(field: &Field, text: &str, at: At) -> Result<Words, QueryError> {
     if words.is_empty() {
         return Err(no_words(field, at));
     }
-    Ok(Words { text: text.to_owned(), words })
+    Ok(Words { text: words::composed(text), words })
 }
 
 /// How many comparisons of the index a test comes to, near enough.
 pub(super) fn cost(test: &Test) -> usize {
     match test {
-        Test::Words(words) => words.words.len(),
         // Each becomes a machine that reads every term.
         Test::Shape(_) | Test::Like(..) => 10,
         _ => 1,

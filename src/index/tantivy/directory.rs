@@ -92,10 +92,21 @@ impl Entry {
         self.generations().any(|name| name == generation)
     }
 
-    /// The columns that documents have otherwise than they would be made now. None while an index is rebuilt: what it makes
-    /// is written into what it was begun with.
-    pub(super) fn made_otherwise(&self, index: IndexName) -> Vec<String> {
-        made_otherwise(self.columns.as_ref().filter(|_| self.building.is_none()), &index.columns())
+    /// The columns that a generation's documents have otherwise than they would be made now.
+    pub(super) fn made_otherwise(&self, index: IndexName, generation: &str) -> Vec<String> {
+        let building = self.building.as_ref().filter(|_| generation != self.serving);
+        let columns = building.map_or(&self.columns, |building| &building.columns);
+        made_otherwise(columns.as_ref(), &index.columns())
+    }
+
+    /// Remembers that a generation's documents are as they would be made now.
+    pub(super) fn made_now(&mut self, index: IndexName, generation: &str) {
+        if generation == self.serving {
+            self.columns = Some(index.columns());
+        }
+        if let Some(building) = self.building.as_mut().filter(|building| building.generation == generation) {
+            building.columns = Some(index.columns());
+        }
     }
 
     /// Names another generation wherever it named this one.

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::PART;
 use crate::{
     fault::{Fault, FaultKind},
-    index::{Fields, IndexName},
-    next_step::NextStep,
+    index::{Fields, IndexName, another_definition},
+    next_step::{NextStep, SAME_DEFINITIONS},
 };
 
 /// What a full disk needs.
@@ -39,7 +39,12 @@ pub(super) enum IndexError {
         /// It has all that it should have, and more.
         is_surplus: bool,
     },
-    /// An earlier build made the index, and kept words as this one can't read them.
+    /// A process with another definition has made the documents anew since this one prepared the index.
+    OtherDefinition {
+        index: IndexName,
+        columns: Vec<String>,
+    },
+    /// An earlier build made the index, and cut words otherwise, or kept them as this one can't read them.
     Earlier {
         index: IndexName,
         /// What it has.
@@ -76,6 +81,11 @@ impl IndexError {
                 FaultKind::Misconfigured,
                 format!("the index {index} has columns that no definition here has"),
                 format!("put the definitions back that had them; where they were given up, {UP_TO_DATE}").into(),
+            ),
+            Self::OtherDefinition { index, columns } => (
+                FaultKind::Misconfigured,
+                another_definition(index, &columns),
+                SAME_DEFINITIONS.into(),
             ),
             Self::Earlier { index, .. } => (
                 FaultKind::Misconfigured,

@@ -70,7 +70,7 @@ impl Generation {
     }
 
     /// Opens what is in the folder. Members of `metadata` stay as it was made with them; it fails when it was made with other
-    /// fields besides, or by a build that kept words otherwise.
+    /// fields besides, or by a build that cut or kept words otherwise.
     pub(super) fn open(folder: &Path, index: IndexName, fields: &'static Fields) -> Result<Self, IndexError> {
         let made = Index::open_in_dir(folder)?;
         let schema = made.schema();
@@ -86,7 +86,7 @@ impl Generation {
         }
         made.tokenizers().register(WORDS, words::analyzer());
         let reader: IndexReader = made.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        if keeps_words_otherwise(&reader, &layout)? {
+        if schema != layout.schema || keeps_words_otherwise(&reader, &layout)? {
             return Err(IndexError::Earlier { index, fields });
         }
         let folder = folder.to_owned();
@@ -577,6 +577,23 @@ mod tests {
         }
         writer.delete_term(Term::from_field_bytes(layout.id, b"7-0"));
         writer.commit().expect("committed");
+    }
+
+    #[test]
+    fn an_index_whose_words_an_earlier_build_cut_is_to_be_brought_up_to_date() {
+        let folder = std::env::temp_dir().join(format!("sluice-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let fields = Indices::of(Catalog::built_in()).fields(leads());
+        let schema = serde_json::to_string(&Layout::of(fields).schema).expect("JSON");
+        let earlier = schema.replace(&format!("\"{WORDS}\""), "\"words\"");
+        assert_ne!(earlier, schema);
+        let earlier = serde_json::from_str(&earlier).expect("a schema");
+        Index::create_in_dir(&folder, earlier).expect("an index");
+        match Generation::open(&folder, leads(), fields) {
+            Err(IndexError::Earlier { fields: kept, .. }) => assert_eq!(kept, fields),
+            other => panic!("{:?}", other.map(drop)),
+        }
+        std::fs::remove_dir_all(&folder).expect("removed");
     }
 
     #[test]

@@ -24,10 +24,13 @@ mod schema;
 mod translate;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -79,6 +82,8 @@ struct Shared {
     /// The lock of the one who writes.
     lock: Mutex<Option<Held>>,
     open: Mutex<HashMap<String, Arc<Generation>>>,
+    /// The indices were once as this process's definitions say; see [`IndexError::OtherDefinition`].
+    introduced: AtomicBool,
     /// Held while it is decided which generation is written, and while it is written: a swap waits for it.
     writing: Mutex<()>,
 }
@@ -102,6 +107,7 @@ impl TantivyIndex {
             indices: Indices::of(catalog),
             lock: Mutex::default(),
             open: Mutex::default(),
+            introduced: AtomicBool::default(),
             writing: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -161,6 +167,7 @@ impl Shared {
         if is_other || self.data_folder.as_ref().is_some_and(|folder| folder.is_replaced()) {
             *locked(&self.lock) = None;
             locked(&self.open).clear();
+            self.introduced.store(false, Ordering::Relaxed);
             *place = None;
         }
         checked?;
@@ -336,7 +343,14 @@ impl Shared {
         for index in indices {
             let generation = match only {
                 Some(rebuild) => self.building(rebuild)?,
-                None => self.serving(index)?,
+                None => {
+                    let entry = self.entry(index)?;
+                    let columns = entry.made_otherwise(index, &entry.serving);
+                    if !columns.is_empty() {
+                        return Err(IndexError::OtherDefinition { index, columns });
+                    }
+                    self.serving(index)?
+                }
             };
             let of_index: Vec<_> = documents.extract_if(.., |document| document.index == index).collect();
             let more = if of_index.is_empty() { Applied::default() } else { generation.write(&of_index)? };
@@ -394,9 +408,27 @@ impl Shared {
         self.generation(rebuild.index, &building.ok_or(IndexError::NoRebuild(rebuild.id))?.generation)
     }
 
+    /// Refuses where a process with another definition has made the documents anew since this one prepared the index.
+    fn check_definition(&self, index: IndexName, entry: &Entry) -> Result<(), IndexError> {
+        let columns = entry.made_otherwise(index, &entry.serving);
+        if columns.is_empty() || !self.introduced.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(IndexError::OtherDefinition { index, columns })
+    }
+
     fn begin_rebuild(&self, index: IndexName, erasures: Uuid) -> Result<Rebuild, IndexError> {
         let _writing = self.write_lock()?;
         let mut entry = self.entry(index)?;
+        self.check_definition(index, &entry)?;
+        // What was begun by another definition makes documents that this one would make otherwise.
+        if let Some(building) = &entry.building
+            && building.generation != entry.serving
+            && !entry.made_otherwise(index, &building.generation).is_empty()
+        {
+            entry.building = None;
+            directory::write(&self.folder, index, &entry)?;
+        }
         let building = if let Some(building) = &entry.building {
             building.clone()
         } else {
@@ -419,10 +451,13 @@ impl Shared {
     fn unfilled(&self) -> Result<Vec<(IndexName, Vec<String>)>, IndexError> {
         let mut unfilled = Vec::new();
         for index in self.indices.names() {
-            let entry = directory::read(&self.folder, index)?;
-            unfilled.extend(
-                entry.map(|entry| (index, entry.unfilled)).filter(|(_, columns)| !columns.is_empty()),
-            );
+            let Some(entry) = directory::read(&self.folder, index)? else { continue };
+            // Whether anybody has prepared the index since or not.
+            let otherwise = entry.made_otherwise(index, &entry.serving);
+            let columns: BTreeSet<String> = entry.unfilled.into_iter().chain(otherwise).collect();
+            if !columns.is_empty() {
+                unfilled.push((index, columns.into_iter().collect()));
+            }
         }
         Ok(unfilled)
     }
@@ -465,6 +500,7 @@ impl Shared {
         let mut entry = self.entry(rebuild.index)?;
         let building = entry.building.clone().filter(|building| building.id == rebuild.id);
         let building = building.ok_or(IndexError::NoRebuild(rebuild.id))?;
+        self.check_definition(rebuild.index, &entry)?;
         entry.serving = building.generation;
         entry.columns = building.columns;
         entry.unfilled.clear();

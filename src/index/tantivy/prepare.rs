@@ -1,6 +1,6 @@
 //! Making what is missing in the folder, and bringing up to date what another build or other definitions made.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use uuid::Uuid;
 
@@ -28,7 +28,9 @@ impl Shared {
     /// Makes what is missing, and brings up to date what is not.
     pub(super) fn prepare(&self) -> Result<(), IndexError> {
         let _writing = locked(&self.writing);
-        each(self.indices.names(), |index| self.prepare_alone(index))
+        each(self.indices.names(), |index| self.prepare_alone(index))?;
+        self.introduced.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// As [`Shared::prepare`], of one index, for who keeps the others of this process from writing.
@@ -76,7 +78,7 @@ impl Shared {
             held => held?,
         }
         let mut entry = self.entry(index)?;
-        if entry.building.is_none() && entry.made_otherwise(index).is_empty() {
+        if entry.building.is_none() && entry.made_otherwise(index, &entry.serving).is_empty() {
             entry.columns = Some(columns);
             directory::write(&self.folder, index, &entry)?;
         }
@@ -109,10 +111,10 @@ impl Shared {
     /// Whether an index is there as it should be.
     fn is_up_to_date(&self, index: IndexName) -> Result<bool, IndexError> {
         let Some(entry) = directory::read(&self.folder, index)? else { return Ok(false) };
-        if !entry.made_otherwise(index).is_empty() {
-            return Ok(false);
-        }
         for name in entry.generations() {
+            if !entry.made_otherwise(index, name).is_empty() {
+                return Ok(false);
+            }
             match self.generation(index, name) {
                 Ok(_) => {}
                 Err(IndexError::NotMade(_) | IndexError::Extended { .. } | IndexError::Earlier { .. }) => {
@@ -136,7 +138,10 @@ impl Shared {
     /// Replaces a generation where fields came or went since it was made, its documents would be made otherwise now, or an
     /// earlier build made it.
     fn replace_outdated(&self, index: IndexName, entry: &mut Entry, old: &str) -> Result<(), IndexError> {
-        let mut changed = entry.made_otherwise(index);
+        let mut changed = entry.made_otherwise(index, old);
+        if !changed.is_empty() && self.introduced.load(Ordering::Relaxed) {
+            return Err(IndexError::OtherDefinition { index, columns: changed });
+        }
         let (fields, gained, refills) = match self.generation(index, old) {
             Ok(_) if changed.is_empty() => return Ok(()),
             Ok(generation) => (generation.fields, Vec::new(), true),
@@ -169,8 +174,8 @@ impl Shared {
                 entry.unfilled.extend(changed);
             }
         }
-        if old == entry.serving && refills {
-            entry.columns = Some(index.columns());
+        if refills {
+            entry.made_now(index, old);
         }
         entry.replace(old, &new);
         directory::write(&self.folder, index, entry)?;

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use tantivy::{
     TantivyDocument,
     schema::{
-        BytesOptions, FAST, Field as Column, FieldType, INDEXED, IndexRecordOption, NumericOptions, STORED,
-        STRING, Schema, TextFieldIndexing, TextOptions,
+        BytesOptions, FAST, Field as Column, FieldEntry, FieldType, INDEXED, IndexRecordOption,
+        NumericOptions, STORED, STRING, Schema, TextFieldIndexing, TextOptions,
     },
 };
 
@@ -19,8 +19,10 @@ use crate::{
     index::{Field, FieldKind, Fields, MAX_KEYWORD, REMOVED, query},
 };
 
-/// The name of the analyzer of texts.
-pub(super) const WORDS: &str = "words";
+/// The name of the analyzer of texts. It takes another when it makes other words, so that documents are indexed anew.
+pub(super) const WORDS: &str = "words-2";
+/// The name under which tantivy keeps texts whole.
+const WHOLE: &str = "raw";
 /// The version of an entity.
 pub(super) const VERSION: &str = "_version";
 
@@ -44,6 +46,7 @@ pub(super) struct Layout {
 /// How an index that is there stands to the layout it should have.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fit {
+    /// Of the same fields, though another analyzer may have cut their texts.
     Same,
     /// Fields came or went; those of the same name are of the same type.
     Extended,
@@ -93,11 +96,14 @@ impl Layout {
 
     /// Whether an index that was made with this schema can be used.
     pub(super) fn fit(&self, made: &Schema) -> Fit {
-        if *made == self.schema {
+        let mut pairs = self.schema.fields().zip(made.fields());
+        if self.schema.num_fields() == made.num_fields()
+            && pairs.all(|((_, entry), (_, made))| is_alike(entry, made))
+        {
             return Fit::Same;
         }
         let changed = self.schema.fields().find(|(_, entry)| {
-            made.get_field(entry.name()).is_ok_and(|column| made.get_field_entry(column) != *entry)
+            made.get_field(entry.name()).is_ok_and(|column| !is_alike(entry, made.get_field_entry(column)))
         });
         match changed {
             Some((_, entry)) => Fit::Changed(entry.name().replace('/', ".")),
@@ -159,10 +165,7 @@ impl Layout {
 pub(super) fn kind_in(made: &Schema, path: &str) -> Option<FieldKind> {
     let column = made.get_field(&column_name(path)).ok()?;
     match made.get_field_entry(column).field_type() {
-        FieldType::Str(options) => {
-            let is_cut = options.get_indexing_options().is_some_and(|options| options.tokenizer() == WORDS);
-            Some(if is_cut { FieldKind::Text } else { FieldKind::Keyword })
-        }
+        kind @ FieldType::Str(_) => Some(if is_cut(kind) { FieldKind::Text } else { FieldKind::Keyword }),
         FieldType::I64(options) if options.should_coerce() => Some(FieldKind::Date),
         FieldType::I64(_) => Some(FieldKind::Long),
         FieldType::F64(_) => Some(FieldKind::Double),
@@ -170,6 +173,17 @@ pub(super) fn kind_in(made: &Schema, path: &str) -> Option<FieldKind> {
         FieldType::IpAddr(_) => Some(FieldKind::Ip),
         _ => None,
     }
+}
+
+/// Whether texts are cut into words, by whichever analyzer.
+fn is_cut(kind: &FieldType) -> bool {
+    let FieldType::Str(options) = kind else { return false };
+    options.get_indexing_options().is_some_and(|options| options.tokenizer() != WHOLE)
+}
+
+/// Whether two fields are one, but for the analyzer that cuts their texts.
+fn is_alike(a: &FieldEntry, b: &FieldEntry) -> bool {
+    a == b || (a.name() == b.name() && is_cut(a.field_type()) && is_cut(b.field_type()))
 }
 
 /// tantivy reads meaning into dots.

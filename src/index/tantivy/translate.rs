@@ -64,13 +64,6 @@ fn tested(layout: &Layout, field: &Field, test: &Test) -> tantivy::Result<Box<dy
     Ok(match test {
         Test::Exists => term(Term::from_field_text(layout.present, &field.path), IndexRecordOption::Basic),
         Test::Is(value) => term(of_text(value), IndexRecordOption::Basic),
-        Test::Words(words) => match &words.words[..] {
-            [word] => term(of_text(word), IndexRecordOption::WithFreqs),
-            words => {
-                let words = words.iter().map(|word| term(of_text(word), IndexRecordOption::WithFreqs));
-                Box::new(BooleanQuery::union(words.collect()))
-            }
-        },
         Test::Phrase(words, slop) => match &words.words[..] {
             [word] => term(of_text(word), IndexRecordOption::WithFreqs),
             words => {

@@ -263,6 +263,10 @@ impl Log for EmbeddedLog {
         true
     }
 
+    fn shortage(&self) -> Option<Fault> {
+        self.db.shortage()
+    }
+
     async fn renew(&self) -> Result<(), Fault> {
         self.db.write("giving the log another id", |db| db.execute_batch(RENEW)).await
     }

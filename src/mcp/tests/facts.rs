@@ -112,6 +112,8 @@ async fn every_tool_tells_the_same_facts_as_text_and_as_structured_content() {
     assert!(all["existing"].is_null(), "{all}");
     let none = tell("export", json!({"table": "leads", "query": "status_lead.keyword:Novo"})).await;
     assert!(none["rows"] == 0 && has_novo(&none), "{none}");
+    let collected = tell("export", json!({"id": none["id"]})).await;
+    assert!(has_novo(&collected) && collected["behind"] == none["behind"], "{collected}");
     for arguments in [
         json!({"index": "leads", "limit": 100, "count_by": ["origem", "telefone"], "count_by_day": true}),
         json!({"detail": "detailed", "limit": 5}),

@@ -100,21 +100,22 @@ impl SluiceServer {
         let args: ExportArgs = arguments(given)?;
         let principal = Principal::of(&context.extensions);
         let reader = export::reader(&principal, self.outgoing.sees_contacts());
-        let (id, of) = match &args.id {
+        let id = match &args.id {
             Some(_) if args.sql.is_some() || args.table.is_some() || args.query.is_some() => {
                 return Err(ToolError::argument("id", "stands alone: it is of an export that was begun"));
             }
-            Some(id) => (export_id(id)?, None),
+            Some(id) => export_id(id)?,
             None => {
                 let (of, name) = self.export_of(&args)?;
                 let mask = Arc::new(self.outgoing.clone());
-                let request =
-                    ExportRequest { of: of.clone(), format: args.format, mask, step: LONGEST_STATEMENT };
-                (self.engine.exports.start(request, &reader.owner, &name), Some(of))
+                let request = ExportRequest { of, format: args.format, mask, step: LONGEST_STATEMENT };
+                self.engine.exports.start(request, &reader.owner, &name, args.table)
             }
         };
+        let asked = self.engine.exports.asked(id, &reader.owner);
+        let (of, table) = asked.map_or((None, None), |(of, table)| (Some(of), table));
         // Whoever takes the call back, or is gone, wants no file.
-        let token = of.as_ref().and_then(|_| self.engine.exports.cancellation(id));
+        let token = if args.id.is_none() { self.engine.exports.cancellation(id) } else { None };
         let guard = token.map(CancellationToken::drop_guard);
         let waited = context
             .ct
@@ -136,8 +137,7 @@ impl SluiceServer {
             }
             None => Vec::new(),
         };
-        let of_table = of.as_ref().and(args.table.as_deref());
-        let parked = self.engine.questions.parked(of_table).await;
+        let parked = self.engine.questions.parked(table.as_deref()).await;
         behind.extend(parked.map(|parked| parked.worded(crate::mcp::next_step::worded)));
         Ok(Answer(match waited {
             ExportState::Running(rows) => ExportAnswer {

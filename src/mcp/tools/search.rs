@@ -93,7 +93,7 @@ impl SluiceServer {
     #[tool(
         title = "Search events, leads and chat sessions",
         description = "Full-text search with counts by value and by day; case and accents don't matter. Text fields are cut into \
-            words; for whole values append `.keyword`. \
+            words, and a term of several (`google-ads`) is a phrase; for whole values append `.keyword`. \
             Example: {\"query\": \"score_qualificacao:>=50 AND NOT status_lead:perdido\", \"count_by\": [\"origem\"]}",
         input_schema = schema::input::<SearchArgs>(),
         output_schema = schema::output::<SearchFound>(),

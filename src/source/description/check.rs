@@ -178,6 +178,11 @@ fn columns(table: Table, description: &Description, found: &mut Vec<Difference>)
 
 /// What a stored column is has to stay, so the new type goes beside it.
 fn other_type(table: Table, column: &Column, kind: ColumnKind) -> String {
+    let without_lookup = if column.lookup && kind != ColumnKind::Text {
+        "; take lookup out of it either way: only texts are looked up by, so erase by key then"
+    } else {
+        ""
+    };
     let (name, kind) = (&column.name, named(kind));
     let taken = |other: &String| table.definition().column(other).is_some() || table.key.column == *other;
     // Names are plain letters, and 63 of them at most.
@@ -190,7 +195,7 @@ fn other_type(table: Table, column: &Column, kind: ColumnKind) -> String {
         "write type = \"{kind}\" for this column if {table} was never synced; else call it name = \"{other}\" with from = \
          \"{}\" and type = \"{kind}\", and write {other} wherever the definition says {name}, as a member of metadata, \
          too, since the index keeps a member's type: the store adds the column beside the old one and fills it from the \
-         stored events; a rebuild of the index fills it there",
+         stored events; a rebuild of the index fills it there{without_lookup}",
         column.source()
     )
 }
@@ -441,6 +446,12 @@ mod tests {
         let interesse = told.iter().find(|told| told.kind == DifferenceKind::Type).expect("told");
         for part in ["if leads was never synced", "name = \"interesse_integer\"", "from = \"interesse\""] {
             assert!(interesse.next_step.contains(part), "{part}: {interesse}");
+        }
+        assert!(!interesse.next_step.contains("lookup"), "{interesse}");
+        let told = differences(leads(), &described(&[("id", "uuid"), ("email", "text[]")]));
+        let email = told.iter().find(|told| told.kind == DifferenceKind::Type).expect("told");
+        for part in ["name = \"email_list\"", "take lookup out of it"] {
+            assert!(email.next_step.contains(part), "{part}: {email}");
         }
         let told = differences(leads(), &described(&[("id", "bigint")]));
         let key = told.iter().find(|told| told.kind == DifferenceKind::Key).expect("told");

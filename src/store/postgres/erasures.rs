@@ -79,15 +79,17 @@ impl Erasures for PgStore {
     async fn keys_with(&self, table: Table, column: &str, values: &[String]) -> Result<Vec<String>, Fault> {
         let definition = table.definition();
         let Some(column) = definition.column(column) else { return Ok(Vec::new()) };
+        // Who is looked up by it is also found by it in a list; what refers to an entity holds its key alone.
+        let held = if column.lookup { "$.**" } else { "$" };
         let statement = format!(
             r#"WITH wanted AS MATERIALIZED (SELECT lower(v) AS v FROM unnest($1::text[]) AS v)
              SELECT "{key}"::text FROM "{table}"
              WHERE lower(btrim("{name}"::text, E' \t\n\r')) IN (SELECT v FROM wanted)
              UNION
-             SELECT entidade_id FROM eventos_raw
-             WHERE tipo_evento = $2 AND lower(btrim(dados ->> (
+             SELECT entidade_id FROM eventos_raw, jsonb_path_query(dados -> (
                  SELECT n FROM unnest($3::text[]) WITH ORDINALITY AS u(n, i) WHERE dados ? n ORDER BY i LIMIT 1
-             ), E' \t\n\r')) IN (SELECT v FROM wanted)"#,
+             ), '{held}') AS held
+             WHERE tipo_evento = $2 AND lower(btrim(held #>> '{{}}', E' \t\n\r')) IN (SELECT v FROM wanted)"#,
             key = definition.key.column,
             name = column.name,
         );

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::{PgStore, operations::over};
 use crate::{
@@ -46,12 +47,20 @@ impl Forgetting for PgStore {
         Ok(forgotten.rows_affected())
     }
 
-    async fn forget_letters(&self, log: &str, below: Position) -> Result<(), Fault> {
+    async fn forget_letters(&self, log: &str, events: &str, below: Position) -> Result<(), Fault> {
         over!(self, "forget settled dead letters", connection =>
             sqlx::query(
                 "WITH settled AS (
-                     DELETE FROM sluice_resolved_letters
-                     WHERE log = $1 AND partition = $2 AND \"offset\" < $3 RETURNING \"offset\", letter_id
+                     DELETE FROM sluice_resolved_letters AS r
+                     WHERE r.log = $1 AND r.partition = $2 AND r.\"offset\" < $3
+                         AND (r.resolution <> 'discarded' OR NOT EXISTS (
+                             SELECT FROM sluice_parked_letters AS p
+                             JOIN sluice_appended AS a ON a.log = $4 AND a.table_name = p.table_name
+                                 AND a.entity = ANY (ARRAY[p.entity, p.letter_id::text]) AND a.event = p.letter_id
+                             WHERE p.log = r.log AND p.partition = r.partition AND p.\"offset\" = r.\"offset\"
+                                 AND p.letter_id = r.letter_id AND p.sink IS NULL
+                         ))
+                     RETURNING r.\"offset\", r.letter_id
                  )
                  DELETE FROM sluice_parked_letters AS p USING settled AS s
                  WHERE p.log = $1 AND p.partition = $2 AND p.\"offset\" = s.\"offset\" AND p.letter_id = s.letter_id",
@@ -59,6 +68,7 @@ impl Forgetting for PgStore {
             .bind(log)
             .bind(below.partition)
             .bind(below.offset)
+            .bind(events)
             .execute(connection))?;
         Ok(())
     }
@@ -93,6 +103,40 @@ impl Forgetting for PgStore {
         Ok(lost.into_iter().map(counted).collect())
     }
 
+    async fn forget_lost_rows(
+        &self,
+        log: &str,
+        extents: &[Extent],
+        events: &str,
+        table: &TableName,
+    ) -> Result<u64, Fault> {
+        let (partitions, lows) = lows(extents);
+        let forgotten = over!(self, "forget rows whose dead letters are gone", connection =>
+            sqlx::query(
+                "UPDATE sluice_appended AS a SET event = $6 FROM (
+                     SELECT p.letter_id, p.entity FROM sluice_parked_letters AS p
+                     LEFT JOIN unnest($2::int4[], $3::int8[]) AS e(partition, low)
+                         ON p.log = $1 AND e.partition = p.partition
+                     LEFT JOIN sluice_resolved_letters AS r ON r.log = p.log AND r.partition = p.partition
+                         AND r.\"offset\" = p.\"offset\" AND r.letter_id = p.letter_id
+                     WHERE p.table_name = $4 AND p.sink IS NULL
+                     GROUP BY p.letter_id, p.entity
+                     HAVING bool_and(p.log <> $1
+                         OR r.letter_id IS NULL AND (e.low IS NULL OR p.\"offset\" < e.low))
+                 ) AS l
+                 WHERE a.log = $5 AND a.table_name = $4 AND a.event = l.letter_id
+                     AND a.entity = ANY (ARRAY[l.entity, l.letter_id::text])",
+            )
+            .bind(log)
+            .bind(&partitions)
+            .bind(&lows)
+            .bind(&table.0)
+            .bind(events)
+            .bind(Uuid::nil())
+            .execute(connection))?;
+        Ok(forgotten.rows_affected())
+    }
+
     async fn settle_lost_letters(
         &self,
         log: &str,
@@ -104,14 +148,14 @@ impl Forgetting for PgStore {
             "WITH lost AS (
                  DELETE FROM sluice_parked_letters AS l WHERE l.ctid = ANY (ARRAY(
                      SELECT p.ctid FROM {LOST_LETTERS} AND p.table_name = $4
-                 )) RETURNING l.log, l.partition, l.\"offset\", l.letter_id
+                 )) RETURNING l.log, l.partition, l.\"offset\", l.letter_id, l.sink
              )
              INSERT INTO sluice_resolved_letters AS l
-                 (log, partition, \"offset\", letter_id, resolution, resolved_by)
-             SELECT log, partition, \"offset\", letter_id, $5, $6 FROM lost
+                 (log, partition, \"offset\", letter_id, resolution, resolved_by, sink)
+             SELECT log, partition, \"offset\", letter_id, $5, $6, sink FROM lost
              ON CONFLICT (log, partition, \"offset\") DO UPDATE
              SET letter_id = excluded.letter_id, resolution = excluded.resolution,
-                 resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at"
+                 resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at, sink = excluded.sink"
         );
         let settled = over!(self, "settle dead letters that are gone", connection =>
             sqlx::query(&statement).bind(log).bind(&partitions).bind(&lows).bind(&table.0)

@@ -189,12 +189,17 @@ impl Operations for PgStore {
         over!(self, "settle dead letters", connection =>
             sqlx::query(
                 "INSERT INTO sluice_resolved_letters AS l
-                     (log, partition, \"offset\", letter_id, resolution, resolved_by, resolved_at)
-                 SELECT DISTINCT ON (2, 3) $1, * FROM
-                     unnest($2::int4[], $3::int8[], $4::uuid[], $5::text[], $6::text[], $7::timestamptz[])
+                     (log, partition, \"offset\", letter_id, resolution, resolved_by, resolved_at, sink)
+                 SELECT DISTINCT ON (2, 3) $1, n.*, (
+                     SELECT sink FROM sluice_parked_letters
+                     WHERE log = $1 AND partition = n.partition AND \"offset\" = n.\"offset\" AND letter_id = n.letter_id
+                 )
+                 FROM unnest($2::int4[], $3::int8[], $4::uuid[], $5::text[], $6::text[], $7::timestamptz[])
+                     AS n(partition, \"offset\", letter_id, resolution, resolved_by, resolved_at)
                  ON CONFLICT (log, partition, \"offset\") DO UPDATE
                  SET letter_id = excluded.letter_id, resolution = excluded.resolution,
-                     resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
+                     resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at,
+                     sink = coalesce(excluded.sink, l.sink)
                  WHERE l.letter_id <> excluded.letter_id OR excluded.resolution = 'erased' OR l.resolution = 'mended'",
             )
             .bind(log)
@@ -243,13 +248,14 @@ impl Operations for PgStore {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
-    async fn settled_elsewhere(&self, log: &str) -> Result<u64, Fault> {
+    async fn settled_elsewhere(&self, log: &str, sink: &str) -> Result<u64, Fault> {
         let count: i64 = over!(self, "count settled dead letters", connection =>
             sqlx::query_scalar(
                 "SELECT count(*) FROM sluice_resolved_letters
-                 WHERE log <> $1 AND resolution IN ('discarded', 'mended')",
+                 WHERE log <> $1 AND sink = $2 AND resolution IN ('discarded', 'mended')",
             )
             .bind(log)
+            .bind(sink)
             .fetch_one(connection))?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
@@ -296,14 +302,14 @@ impl Operations for PgStore {
                              SELECT ctid AS place FROM sluice_parked_letters
                              WHERE entity = r.entity AND (log, table_name) IS NOT DISTINCT FROM ($1, $2) OFFSET 0
                          ) AS l
-                     )) RETURNING p.log, p.partition, p.\"offset\", p.letter_id
+                     )) RETURNING p.log, p.partition, p.\"offset\", p.letter_id, p.sink
                  ), settled AS (
                      INSERT INTO sluice_resolved_letters AS l
-                         (log, partition, \"offset\", letter_id, resolution, resolved_by)
-                     SELECT log, partition, \"offset\", letter_id, $4, $5 FROM mended
+                         (log, partition, \"offset\", letter_id, resolution, resolved_by, sink)
+                     SELECT log, partition, \"offset\", letter_id, $4, $5, sink FROM mended
                      ON CONFLICT (log, partition, \"offset\") DO UPDATE
                      SET letter_id = excluded.letter_id, resolution = excluded.resolution,
-                         resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
+                         resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at, sink = excluded.sink
                      WHERE l.letter_id <> excluded.letter_id
                      RETURNING 1
                  )

@@ -95,7 +95,11 @@ pub(super) async fn pending(
     for table in tables {
         let found = found.get(table.name());
         match plan(PART, table, &TYPES, found) {
-            Err(fault) => refused.push((table.name(), fault)),
+            Err(fault) => {
+                // Nobody added what an earlier definition had for a key.
+                refused.retain(|(closed, _)| *closed != table.name());
+                refused.push((table.name(), fault));
+            }
             Ok(_) => {
                 let wanted = Made { layout: layout(table), unfilled: Vec::new() };
                 pending += usize::from(found.and_then(|found| found.made.as_ref()) != Some(&wanted));

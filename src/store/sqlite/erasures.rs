@@ -51,13 +51,22 @@ impl Erasures for SqliteStore {
         let paths: Vec<String> = column.sources().map(|source| format!("$.\"{source}\"")).collect();
         let paths = json!(paths).to_string();
         let values = json!(values.iter().map(|value| folded(value)).collect::<Vec<_>>()).to_string();
+        let path = "(
+            SELECT n.value FROM json_each(?3) AS n WHERE json_type(dados, n.value) IS NOT NULL ORDER BY n.key LIMIT 1
+        )";
+        // Who is looked up by it is also found by it in a list; what refers to an entity holds its key alone.
+        let held = if column.lookup {
+            format!("json_tree(dados, {path})")
+        } else {
+            format!("(SELECT json_extract(dados, {path}) AS value)")
+        };
         let sql = format!(
             "SELECT CAST(\"{key}\" AS text) FROM \"{table}\" WHERE folded(\"{name}\") IN (SELECT value FROM json_each(?1))
              UNION
              SELECT entidade_id FROM eventos_raw WHERE tipo_evento = ?2 AND
-                 CASE WHEN json_valid(dados) THEN folded(json_extract(dados, (
-                     SELECT n.value FROM json_each(?3) AS n WHERE json_type(dados, n.value) IS NOT NULL ORDER BY n.key LIMIT 1
-                 ))) END IN (SELECT value FROM json_each(?1))",
+                 CASE WHEN json_valid(dados) THEN EXISTS (
+                     SELECT 1 FROM {held} AS held WHERE folded(held.value) IN (SELECT value FROM json_each(?1))
+                 ) END",
             key = definition.key.column,
             name = column.name,
         );

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rusqlite::params;
+use uuid::Uuid;
 
 use super::{SqliteStore, lease::json, rows::instant};
 use crate::{
@@ -48,22 +49,30 @@ impl Forgetting for SqliteStore {
         Ok(u64::try_from(forgotten.await?).unwrap_or(u64::MAX))
     }
 
-    async fn forget_letters(&self, log: &str, below: Position) -> Result<(), Fault> {
-        let log = log.to_owned();
+    async fn forget_letters(&self, log: &str, events: &str, below: Position) -> Result<(), Fault> {
+        let (log, events) = (log.to_owned(), events.to_owned());
         self.db
             .write("forgetting settled dead letters", move |db| {
-                let place = params![log, below.partition, below.offset];
                 db.execute(
                     "DELETE FROM sluice_parked_letters AS p
                      WHERE log = ?1 AND partition = ?2 AND \"offset\" < ?3 AND EXISTS (
                          SELECT 1 FROM sluice_resolved_letters AS r
                          WHERE r.log = ?1 AND r.partition = ?2 AND r.\"offset\" = p.\"offset\" AND r.letter_id = p.letter_id
+                             AND (p.sink IS NOT NULL OR r.resolution <> 'discarded' OR NOT EXISTS (
+                                 SELECT 1 FROM sluice_appended AS a
+                                 WHERE a.log = ?4 AND a.table_name = p.table_name
+                                     AND a.entity IN (p.entity, p.letter_id) AND a.event = p.letter_id
+                             ))
                      )",
-                    place,
+                    params![log, below.partition, below.offset, events],
                 )?;
                 db.execute(
-                    "DELETE FROM sluice_resolved_letters WHERE log = ?1 AND partition = ?2 AND \"offset\" < ?3",
-                    place,
+                    "DELETE FROM sluice_resolved_letters AS r
+                     WHERE log = ?1 AND partition = ?2 AND \"offset\" < ?3 AND NOT EXISTS (
+                         SELECT 1 FROM sluice_parked_letters AS p
+                         WHERE p.log = ?1 AND p.partition = ?2 AND p.\"offset\" = r.\"offset\" AND p.letter_id = r.letter_id
+                     )",
+                    params![log, below.partition, below.offset],
                 )?;
                 Ok(())
             })
@@ -106,6 +115,33 @@ impl Forgetting for SqliteStore {
             .await
     }
 
+    async fn forget_lost_rows(
+        &self,
+        log: &str,
+        extents: &[Extent],
+        events: &str,
+        table: &TableName,
+    ) -> Result<u64, Fault> {
+        let (log, lows, table, events) = (log.to_owned(), lows(extents), table.0.clone(), events.to_owned());
+        let forgotten = self.db.write("forgetting rows whose dead letters are gone", move |db| {
+            db.prepare_cached(
+                "UPDATE sluice_appended AS a SET event = ?5 FROM (
+                     SELECT p.letter_id, p.entity FROM sluice_parked_letters AS p
+                     LEFT JOIN sluice_resolved_letters AS r ON r.log = p.log AND r.partition = p.partition
+                         AND r.\"offset\" = p.\"offset\" AND r.letter_id = p.letter_id
+                     WHERE p.table_name = ?3 AND p.sink IS NULL
+                     GROUP BY p.letter_id, p.entity
+                     HAVING min(p.log <> ?1 OR r.letter_id IS NULL
+                         AND coalesce(p.\"offset\" < ?2 ->> CAST(p.partition AS text), true))
+                 ) AS l
+                 WHERE a.log = ?4 AND a.table_name = ?3 AND a.event = l.letter_id
+                     AND a.entity IN (l.entity, l.letter_id)",
+            )?
+            .execute(params![log, lows, table, events, Uuid::nil().to_string()])
+        });
+        Ok(u64::try_from(forgotten.await?).unwrap_or(u64::MAX))
+    }
+
     async fn settle_lost_letters(
         &self,
         log: &str,
@@ -116,22 +152,22 @@ impl Forgetting for SqliteStore {
         let settled = self.db.write("settling dead letters that are gone", move |db| {
             let take = format!(
                 "DELETE FROM sluice_parked_letters AS p WHERE table_name = ?3 AND {IS_LOST}
-                 RETURNING log, partition, \"offset\", letter_id"
+                 RETURNING log, partition, \"offset\", letter_id, sink"
             );
-            let lost: Vec<(String, i32, i64, String)> = db
+            let lost: Vec<(String, i32, i64, String, Option<String>)> = db
                 .prepare_cached(&take)?
                 .query_map(params![log, lows, table], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
                 })?
                 .collect::<rusqlite::Result<_>>()?;
             let mut settle = db.prepare_cached(
                 "INSERT OR REPLACE INTO sluice_resolved_letters
-                     (log, partition, \"offset\", letter_id, resolution, resolved_by, resolved_at)
-                 VALUES (?, ?, ?, ?, ?, ?, ?)",
+                     (log, partition, \"offset\", letter_id, resolution, resolved_by, resolved_at, sink)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             )?;
-            for (log, partition, offset, letter) in &lost {
+            for (log, partition, offset, letter, sink) in &lost {
                 let (how, now) = (Settled::Mended.as_str(), instant(Utc::now()));
-                settle.execute(params![log, partition, offset, letter, how, MENDED_BY, now])?;
+                settle.execute(params![log, partition, offset, letter, how, MENDED_BY, now, sink])?;
             }
             Ok(lost.len())
         });

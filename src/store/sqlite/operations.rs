@@ -25,11 +25,15 @@ use crate::{
 
 const SCHEDULE: &str = "every_ms, request, created_by, next_due_at, claimed_by, claimed_until, last_run, last_success_at, claim, created_at";
 
-/// The first word about a letter stays; another letter at its place is of a new topic.
-const SETTLE: &str = "INSERT INTO sluice_resolved_letters VALUES (?, ?, ?, ?, ?, ?, ?)
+/// The first word about a letter stays; another letter at its place is of a new topic. Its sink is ?8, or else as it was noted.
+const SETTLE: &str = "INSERT INTO sluice_resolved_letters VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, coalesce(?8, (
+        SELECT sink FROM sluice_parked_letters
+        WHERE log = ?1 AND partition = ?2 AND \"offset\" = ?3 AND letter_id = ?4
+    )))
     ON CONFLICT (log, partition, \"offset\") DO UPDATE
     SET letter_id = excluded.letter_id, resolution = excluded.resolution,
-        resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
+        resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at,
+        sink = coalesce(excluded.sink, sink)
     WHERE letter_id <> excluded.letter_id OR excluded.resolution = 'erased' OR resolution = 'mended'";
 
 #[async_trait]
@@ -133,7 +137,8 @@ impl Operations for SqliteStore {
                         letter.letter.to_string(),
                         letter.settled.as_str(),
                         letter.by,
-                        instant(letter.at)
+                        instant(letter.at),
+                        None::<&str>
                     ])?;
                 }
                 Ok(())
@@ -177,15 +182,15 @@ impl Operations for SqliteStore {
             .await
     }
 
-    async fn settled_elsewhere(&self, log: &str) -> Result<u64, Fault> {
-        let log = log.to_owned();
+    async fn settled_elsewhere(&self, log: &str, sink: &str) -> Result<u64, Fault> {
+        let (log, sink) = (log.to_owned(), sink.to_owned());
         self.db
             .read("counting settled dead letters", move |db| {
                 db.prepare_cached(
                     "SELECT count(*) FROM sluice_resolved_letters
-                     WHERE log <> ? AND resolution IN ('discarded', 'mended')",
+                     WHERE log <> ? AND sink = ? AND resolution IN ('discarded', 'mended')",
                 )?
-                .query_row([&log], |row| row.get(0))
+                .query_row([&log, &sink], |row| row.get(0))
             })
             .await
     }
@@ -242,20 +247,20 @@ impl Operations for SqliteStore {
             .write("settling letters of mended rows", move |db| {
                 let mut take = db.prepare_cached(
                     "DELETE FROM sluice_parked_letters WHERE log = ? AND table_name = ? AND entity = ?
-                     RETURNING partition, \"offset\", letter_id",
+                     RETURNING partition, \"offset\", letter_id, sink",
                 )?;
                 let mut settle = db.prepare_cached(SETTLE)?;
                 let mut settled = 0;
                 for entity in &parked {
-                    let letters: Vec<(i32, i64, String)> = take
+                    let letters: Vec<(i32, i64, String, Option<String>)> = take
                         .query_map(params![log, table.0, entity], |row| {
-                            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
                         })?
                         .collect::<rusqlite::Result<_>>()?;
-                    for (partition, offset, letter) in letters {
+                    for (partition, offset, letter, sink) in letters {
                         let (how, now) = (Settled::Mended.as_str(), instant(Utc::now()));
-                        settled +=
-                            settle.execute(params![log, partition, offset, letter, how, MENDED_BY, now])?;
+                        settled += settle
+                            .execute(params![log, partition, offset, letter, how, MENDED_BY, now, sink])?;
                     }
                 }
                 Ok(u64::try_from(settled).unwrap_or_default())

@@ -37,7 +37,12 @@ pub(super) fn column_type(kind: ColumnKind) -> &'static str {
 
 /// What a declared type says a value is.
 pub(super) fn declared(column_type: &str) -> &str {
-    column_type.strip_suffix(" text").or_else(|| column_type.strip_suffix(" blob")).unwrap_or(column_type)
+    let kind = column_type
+        .strip_suffix(" text")
+        .or_else(|| column_type.strip_suffix(" blob"))
+        .unwrap_or(column_type);
+    // Of PostgreSQL's two the one that has a zone.
+    if kind == "timestamp" { "timestamptz" } else { kind }
 }
 
 pub(super) fn event(sink: &SinkEvent) -> [Value; 13] {

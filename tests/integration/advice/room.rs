@@ -1,12 +1,20 @@
 //! The disk under the embedded folder is full, and a table is dropped under the process that holds it: what is said leads
 //! out, nothing is lost, and the process goes on by itself.
 
-use std::{collections::BTreeMap, fs::File, io::Write as _, path::Path, process::Command};
+use std::{collections::BTreeMap, fs::File, io::Write as _, path::Path, process::Command, sync::Arc};
 
+use rusqlite::ffi;
 use sluice::{
     config::Settings,
+    embedded::EmbeddedDb,
+    engine::{self, Engine},
+    index::tantivy::TantivyIndex,
+    log::embedded::EmbeddedLog,
     parts,
-    source::sample::{SampleServer, keys},
+    source::{
+        sample::{SampleServer, keys},
+        supabase::SupabaseSource,
+    },
 };
 
 use super::*;
@@ -139,6 +147,39 @@ async fn without_a_disk_of_its_own() {
     let settings = Settings::load(variables(&source, &data)).expect("settings");
     let engine = parts::engine(&settings).await.expect("an engine");
     assert_eq!(value(&engine, "SELECT count(*) FROM leads").await, 2_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_refuses_what_is_appended_is_told_beside_a_store_on_a_server() {
+    let (folder, database) = (TestFolder::new(), TestDatabase::create().await);
+    let source = SampleServer::start(0).await.expect("a free port");
+    let settings = Settings::load(variables(&source, folder.path())).expect("settings");
+    let supabase = settings.supabase.as_ref().expect("Supabase is named");
+    let db = EmbeddedDb::open(&folder.path().join("log"), "test").expect("an open folder");
+    let engine = Engine::new(
+        settings.catalog,
+        Arc::new(SupabaseSource::new(supabase, settings.catalog).expect("a source")),
+        Arc::new(EmbeddedLog::new(db.clone())),
+        Arc::new(PgStore::connect(&database.settings(), settings.catalog).expect("a store")),
+        Arc::new(TantivyIndex::new(folder.path().join("index"), settings.catalog)),
+        parts::engine_settings(&settings),
+    );
+    engine.prepare().await.expect("prepared");
+    let status = engine.inspection.status().await;
+    assert!(status.ready, "{status:?}");
+    let full = || rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None);
+    db.write("appending to the log", move |_| Err::<(), _>(full())).await.expect_err("refused");
+    let status = engine.inspection.status().await;
+    let said = format!("{:?}", status.problems);
+    assert!(!status.healthy && !status.ready && said.contains("free some room"), "status: {said}");
+    let findings = engine.doctor.examine().await;
+    let is_told = |finding: &engine::Finding| {
+        finding.outcome == engine::Outcome::Failed
+            && finding.part == "embedded"
+            && finding.check == "writable"
+    };
+    assert!(findings.iter().any(is_told), "doctor: {findings:?}");
+    engine.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -122,7 +122,7 @@ async fn every_query_finds_what_the_search_servers_find<B: IndexBench>() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // An address is one value, where the servers' own reading is any of its words.
+    // A term is one value, where the servers' own reading is any of its words.
     for (of, query, expected) in [
         (Eventos, "usuario:joao@exemplo.com.br", 1),
         (Eventos, "joao@exemplo.com.br", 1),
@@ -131,6 +131,8 @@ async fn every_query_finds_what_the_search_servers_find<B: IndexBench>() {
         (leads, "email:ninguem@exemplo.com.br", 0),
         (leads, "email:ANA@exemplo.com.br", 1),
         (leads, "email:exemplo.com.br", 2),
+        (leads, "nome:joao-conceicao", 1),
+        (leads, "nome:joao-souza", 0),
     ] {
         assert_eq!(search(&*index, of, query).await.total, expected, "{of}: {query}");
     }

@@ -12,7 +12,7 @@ use sluice::{
 use super::{NEVER, hits, of_text, only};
 use crate::support::{
     elasticsearch::Corner,
-    events::applied,
+    events::{applied, fault},
     indices::{Embedded, IndexBench, entities, request, search},
     on_each_adapter,
 };
@@ -25,6 +25,8 @@ on_each_adapter! {
     a_column_that_documents_lack_is_told_until_the_index_is_rebuilt,
     a_column_of_another_type_is_refused_until_the_index_is_rebuilt,
     a_table_that_is_added_before_another_leaves_the_members_of_metadata_as_they_are,
+    a_process_with_an_earlier_definition_writes_nothing_once_another_has_prepared_the_index,
+    a_rebuild_that_an_earlier_definition_began_is_made_by_the_one_that_asks_for_it,
 }
 
 /// A table of one's own, as a file of the user's defines it.
@@ -261,6 +263,59 @@ async fn a_column_that_documents_lack_is_told_until_the_index_is_rebuilt<B: Inde
     let (last, _) = catalog_of(vec![defined("coisas", "bigint", &columns(other))]);
     let index = bench.prepared_with(last).await;
     assert_eq!(index.unfilled().await.expect("an answer"), [(of, vec!["cor".to_owned()])]);
+}
+
+async fn a_process_with_an_earlier_definition_writes_nothing_once_another_has_prepared_the_index<
+    B: IndexBench,
+>() {
+    let columns = |from: &str| format!("{RULE}columns = [{{ name = \"nota\", type = \"text\"{from} }}]");
+    let (first, before) = catalog_of(vec![defined("coisas", "bigint", &columns(""))]);
+    let renamed = columns(r#", from = "tom", formerly = ["nota"]"#);
+    let (then, after) = catalog_of(vec![defined("coisas", "bigint", &renamed)]);
+    let bench = B::new();
+    drop(bench.prepared_with(first).await);
+    let old = bench.prepared_with(first).await;
+    // There are no documents that could be told to be of the earlier definition.
+    drop(bench.prepared_with(then).await);
+    let rows = || vec![of_text(1, before, r#"{"codigo":1,"nota":"a"}"#)];
+    let refused = fault(&*old, rows()).await;
+    assert_eq!(refused.kind, FaultKind::Misconfigured);
+    let told = refused.to_string();
+    assert!(told.contains("differ in: nota") && told.contains("the same table definitions"), "{told}");
+    let rebuild = old.begin_rebuild(IndexName::Entities(before), uuid::Uuid::nil()).await;
+    assert!(rebuild.is_err(), "{rebuild:?}");
+    old.prepare().await.ok();
+    assert_eq!(fault(&*old, rows()).await.message, refused.message, "it takes nothing back");
+    drop(old);
+
+    let new = bench.prepared_with(then).await;
+    assert_eq!(new.unfilled().await.expect("an answer"), []);
+    applied(&*new, vec![of_text(1, after, r#"{"codigo":1,"tom":"a"}"#)]).await;
+    assert_eq!(hits(&*new, IndexName::Entities(after), "nota:a").await, 1);
+}
+
+async fn a_rebuild_that_an_earlier_definition_began_is_made_by_the_one_that_asks_for_it<B: IndexBench>() {
+    let columns = |more: &str| format!("{RULE}columns = [{{ name = \"nota\", type = \"text\" }}{more}]");
+    let (first, before) = catalog_of(vec![defined("coisas", "bigint", &columns(""))]);
+    let bench = B::new();
+    let index = bench.prepared_with(first).await;
+    let row = r#"{"codigo":1,"nota":"a","cor":"azul"}"#;
+    applied(&*index, vec![of_text(1, before, row)]).await;
+    index.begin_rebuild(IndexName::Entities(before), uuid::Uuid::nil()).await.expect("a rebuild");
+    drop(index);
+
+    let (then, after) =
+        catalog_of(vec![defined("coisas", "bigint", &columns(", { name = \"cor\", type = \"text\" }"))]);
+    let of = IndexName::Entities(after);
+    let index = bench.prepared_with(then).await;
+    let rebuild = index.begin_rebuild(of, uuid::Uuid::nil()).await.expect("a rebuild");
+    assert_eq!(index.rebuilds().await.expect("rebuilds"), std::slice::from_ref(&rebuild));
+    applied(&*index.rebuild_sink(&rebuild), vec![of_text(1, after, row)]).await;
+    index.serve_rebuilt(&rebuild).await.expect("swapped");
+    index.end_rebuild(&rebuild).await.expect("ended");
+    assert_eq!(index.unfilled().await.expect("an answer"), []);
+    applied(&*index, vec![of_text(2, after, r#"{"codigo":2,"cor":"azul"}"#)]).await;
+    assert_eq!(hits(&*index, of, "cor:azul").await, 2);
 }
 
 async fn a_column_of_another_type_is_refused_until_the_index_is_rebuilt<B: IndexBench>() {

@@ -18,6 +18,7 @@ on_each_adapter! {
     letters_of_a_row_that_is_gone_are_settled_by_a_reconciliation_that_finds_it_gone,
     a_letter_of_a_row_that_no_guard_counts_stays_open_when_the_row_is_not_shown,
     a_discarded_letter_of_a_row_that_made_no_event_leaves_its_table_healthy,
+    a_letter_of_an_unusable_key_that_the_definition_takes_by_now_is_settled,
 }
 
 async fn a_letter_explains_its_own_sink_alone_and_only_as_long_as_it_is_open<P: Place>() {
@@ -129,6 +130,24 @@ async fn a_discarded_letter_of_a_row_that_made_no_event_leaves_its_table_healthy
         status.healthy && (status.tables[0].source, status.tables[0].parked) == (Some(6), Some(0))
     })
     .await;
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_letter_of_an_unusable_key_that_the_definition_takes_by_now_is_settled<P: Place>() {
+    let (place, engine) = with_leads::<P>(leads(5)).await;
+    let mut keyless = lead(10, 2);
+    keyless.insert("id".to_owned(), json!("A-17"));
+    place.source().upsert(table("leads"), vec![keyless]);
+    sync(&engine, request(table("leads"))).await;
+    let open = async || engine.letters.open_count().await.expect("a count");
+    assert_eq!(open().await, 1);
+    // As though another column had been the key: what that held is a key of the present one's type.
+    place.execute(&format!("UPDATE sluice_parked_letters SET entity = '{}'", id(10))).await;
+    place.source().set_rows(table("leads"), leads(5));
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status), "{status:?}");
+    assert_eq!(open().await, 0, "no row has that key");
     engine.shut_down().await;
     place.clean_up().await;
 }

@@ -124,6 +124,9 @@ async fn keys_are_found_by_any_version_s_value_in_any_case<B: StoreBench>() {
     assert_eq!(found(&["nova@x.example"]).await, [key(1), key(2)].concat());
     assert_eq!(found(&["nova@x.exampl", "antiga@x.example"]).await, key(1));
     assert_eq!(found(&["nova@x.exampl"]).await, Vec::<String>::new());
+    let listed = json!({ "email": ["outra@x.example", " Lista@X.example"] });
+    apply(&*store, vec![lead_with(3, 0, listed)]).await;
+    assert_eq!(found(&["lista@x.example"]).await, key(3), "a list where a text was");
 }
 
 async fn keys_are_found_by_a_value_of_a_version_that_has_the_column_under_a_former_name<B: StoreBench>() {

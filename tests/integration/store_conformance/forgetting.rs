@@ -4,20 +4,23 @@ use chrono::{TimeDelta, Utc};
 use sluice::{
     domain::TableName,
     log::{Extent, Position},
-    store::{NewSync, ParkedEntity, Reconciliation, Resolution, Settled, Store, SyncState},
+    store::{
+        Appended, NewSync, ParkedEntity, Reconciliation, Resolution, Settled, Store, SyncProgress, SyncState,
+    },
 };
 use uuid::Uuid;
 
 use crate::support::{
     on_each_adapter,
-    stores::{Embedded, LOG, Postgres, StoreBench, ended, new_sync},
+    stores::{Embedded, LOG, Postgres, StoreBench, begun, ended, new_sync},
     table,
 };
 
 on_each_adapter! {
     embedded: Embedded, postgres: Postgres;
     old_syncs_are_forgotten_but_for_those_that_somebody_asks_for,
-    settled_letters_are_forgotten_below_a_place_and_open_ones_stay_noted,
+    settled_letters_are_forgotten_below_a_place_but_for_those_that_are_open_or_explain_a_row,
+    rows_that_made_no_event_are_forgotten_where_no_letter_tells_of_them,
     open_letters_that_the_log_does_not_hold_are_counted_until_their_table_is_proven,
 }
 
@@ -81,7 +84,14 @@ async fn old_syncs_are_forgotten_but_for_those_that_somebody_asks_for<B: StoreBe
     drop(lease);
 }
 
-async fn settled_letters_are_forgotten_below_a_place_and_open_ones_stay_noted<B: StoreBench>() {
+/// What is remembered of a row that made no event: its letter, in the place of an event.
+fn unmade(entity: impl Into<String>, letter: Uuid, versao: i64) -> Appended {
+    Appended { entity: entity.into(), event: letter, versao, removed: false }
+}
+
+async fn settled_letters_are_forgotten_below_a_place_but_for_those_that_are_open_or_explain_a_row<
+    B: StoreBench,
+>() {
     let bench = B::new().await;
     let store = &*bench.open();
     let leads = TableName::from(table("leads"));
@@ -111,15 +121,79 @@ async fn settled_letters_are_forgotten_below_a_place_and_open_ones_stay_noted<B:
     assert_eq!(first_open(7, 10).await, Some(9), "behind all that are settled");
 
     for (log, partition) in [("other", 0), (LOG, 1)] {
-        store.forget_letters(log, Position { partition, offset: 99 }).await.expect("nothing");
+        store.forget_letters(log, LOG, Position { partition, offset: 99 }).await.expect("nothing");
     }
     assert_eq!(store.settled_count(LOG, &[extent(0, 99)]).await.expect("a count"), 4);
-    store.forget_letters(LOG, Position { partition: 0, offset: 8 }).await.expect("forgotten");
-    let left = store.settled(LOG, extent(0, 99)).await.expect("letters");
-    assert_eq!(left.iter().map(|one| one.offset).collect::<Vec<_>>(), [8]);
+    // The first row is too large, another has no usable key; the second has made an event since.
+    let (_, mut lease, _) = begun(store, table("leads")).await;
+    let event = unmade("e5", Uuid::from_u128(99), 7);
+    let rows = [unmade("e4", letter(4), 7), event, unmade(letter(7).to_string(), letter(7), 0)];
+    lease.checkpoint(&SyncProgress::default(), &rows).await.expect("remembered");
+    let left = async |events: &str| {
+        let below = Position { partition: 0, offset: 8 };
+        store.forget_letters(LOG, events, below).await.expect("forgotten");
+        let left = store.settled(LOG, extent(0, 99)).await.expect("letters");
+        left.iter().map(|one| one.offset).collect::<Vec<_>>()
+    };
+    assert_eq!(left(LOG).await, [4, 7, 8]);
+    let known = ["e4", "e5", "e7"].map(str::to_owned);
+    let parked = async || store.parked(LOG, table("leads"), &known).await.expect("letters").len();
+    assert_eq!(parked().await, 2, "they explain their rows");
+    assert_eq!(left("another log").await, [8]);
+    assert_eq!(parked().await, 0);
     let open = store.open_entities(LOG, table("leads"), None, 10).await.expect("entities");
     assert_eq!(open, ["e6"], "its row may come mended");
     assert_eq!(store.settle_mended(LOG, &leads, &["e6".to_owned()]).await.expect("settled"), 1);
+}
+
+async fn rows_that_made_no_event_are_forgotten_where_no_letter_tells_of_them<B: StoreBench>() {
+    let bench = B::new().await;
+    let store = &*bench.open();
+    let leads = TableName::from(table("leads"));
+    let letter = Uuid::from_u128;
+    let parked = |n: u128, offset| ParkedEntity {
+        sink: None,
+        table: leads.clone(),
+        entity: format!("e{n}"),
+        partition: 0,
+        offset,
+        letter: letter(n),
+    };
+    let of_a_sink = ParkedEntity { sink: Some("postgres".to_owned()), ..parked(7, 70) };
+    let before = [parked(1, 10), parked(2, 20), parked(6, 60), of_a_sink, parked(8, 80)];
+    store.note_parked("before", &before).await.expect("noted");
+    // Below what the log holds, and there.
+    store.note_parked(LOG, &[parked(3, 3), parked(4, 4), parked(5, 5), parked(6, 6)]).await.expect("noted");
+    for (log, n, offset) in [("before", 2, 20), (LOG, 4, 4)] {
+        let discarded = Resolution {
+            partition: 0,
+            offset,
+            letter: letter(n),
+            settled: Settled::Discarded,
+            by: "ana".to_owned(),
+            at: Utc::now(),
+        };
+        store.settle(log, &[discarded]).await.expect("settled");
+    }
+    // Some are too large, of the others the key is unusable; the last has made an event since.
+    let (_, mut lease, _) = begun(store, table("leads")).await;
+    let mut rows: Vec<Appended> = (1..=8).map(|n| unmade(format!("e{n}"), letter(n), 5)).collect();
+    for n in [2, 3, 5] {
+        rows[n - 1].entity = rows[n - 1].event.to_string();
+    }
+    rows[7].event = letter(99);
+    lease.checkpoint(&SyncProgress::default(), &rows).await.expect("remembered");
+
+    let extents = [Extent { partition: 0, low: 5, high: 9 }];
+    let forget =
+        async |events: &str| store.forget_lost_rows(LOG, &extents, events, &leads).await.expect("an answer");
+    assert_eq!((forget("another log").await, forget(LOG).await, forget(LOG).await), (0, 3, 0));
+    let entities: Vec<String> = rows.iter().map(|row| row.entity.clone()).collect();
+    let last = lease.last_appended(&entities).await.expect("what was appended");
+    for (n, row) in rows.into_iter().enumerate() {
+        let event = if n < 3 { Uuid::nil() } else { row.event };
+        assert_eq!(last[&row.entity], Appended { event, ..row }, "the {n}th");
+    }
 }
 
 async fn open_letters_that_the_log_does_not_hold_are_counted_until_their_table_is_proven<B: StoreBench>() {
@@ -170,9 +244,29 @@ async fn open_letters_that_the_log_does_not_hold_are_counted_until_their_table_i
     let open = store.open_entities(LOG, table("leads"), None, 10).await.expect("entities");
     assert_eq!(open, ["e5"], "what the log holds is open still");
     assert_eq!(store.settled_count(LOG, &[Extent { partition: 0, low: 0, high: 9 }]).await.expect("two"), 2);
-    for (offset, how) in [(20, Settled::Discarded), (21, Settled::Replayed), (22, Settled::Erased)] {
-        let letter = Resolution { offset, settled: how, ..settled.clone() };
+    let refused_by = |sink: Option<&str>, offset| ParkedEntity {
+        sink: sink.map(str::to_owned),
+        ..parked("leads", 0, offset)
+    };
+    let mut noted: Vec<_> = (20..24).map(|offset| refused_by(Some("postgres"), offset)).collect();
+    noted.extend([refused_by(None, 24), refused_by(Some("elasticsearch"), 25)]);
+    store.note_parked("before", &noted).await.expect("noted");
+    // What came mended first is settled by somebody, too.
+    assert_eq!(store.settle_mended("before", &leads, &["e23".to_owned()]).await.expect("settled"), 1);
+    for (offset, how) in [
+        (20, Settled::Discarded),
+        (21, Settled::Replayed),
+        (22, Settled::Erased),
+        (23, Settled::Discarded),
+        (24, Settled::Discarded),
+        (25, Settled::Discarded),
+        (26, Settled::Discarded),
+    ] {
+        let letter =
+            Resolution { offset, letter: parked("leads", 0, offset).letter, settled: how, ..settled.clone() };
         store.settle("before", &[letter]).await.expect("settled");
     }
-    assert_eq!(store.settled_elsewhere(LOG).await.expect("a count"), 3, "its event went unread");
+    let elsewhere = async |sink: &str| store.settled_elsewhere(LOG, sink).await.expect("a count");
+    assert_eq!(elsewhere("postgres").await, 4, "its event went unread");
+    assert_eq!(elsewhere("elasticsearch").await, 1);
 }

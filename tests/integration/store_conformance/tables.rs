@@ -422,9 +422,13 @@ async fn a_changed_key_is_refused_and_each_way_out_works<B: StoreBench>() {
     store.prepare().await.expect("the table is made");
     let event = from_row(old.get("pedidos").expect("the table"), &verbatim(pedido(1, 0)), 0);
     apply_of(old, &*store, vec![event.clone()]).await;
-    refused(&*bench.open_with(elsewhere)).await;
+    bench.open_with(elsewhere).prepare().await.expect("how it is called at the source is no part of a key");
+    let by_another_column = bench.open_with(catalog(&[&keyed("text").replace("'id'", "'codigo'")]));
+    let fault = refused(&*by_another_column).await;
+    let told = by_another_column.refused_tables().await.expect("an answer");
+    assert!(matches!(&told[..], [(_, told)] if told.message == fault.message), "{told:?}");
     let fault = refused(&*bench.open_with(new)).await;
-    assert!(fault.message.contains("'id bigint id'") && fault.message.contains("'id text id'"), "{fault}");
+    assert!(fault.message.contains("'id bigint'") && fault.message.contains("'id text'"), "{fault}");
     assert_eq!(bench.number("SELECT count(*) FROM pedidos").await, 1, "nothing was touched");
     bench.open_with(renamed).prepare().await.expect("another name is a table beside it");
     let Some(statement) = statement(&fault, "DROP TABLE ") else { return };

@@ -119,13 +119,9 @@ impl Masking {
     /// Masks what a statement answered: a masked field is masked by whatever name the statement gave it.
     pub(crate) fn answer(&self, catalog: Catalog, store: &str, sql: &str, answer: &mut QueryAnswer) {
         let dialect = if store == "postgres" { Dialect::Postgres } else { Dialect::Sqlite };
-        let json = tables::tables(catalog)
-            .into_iter()
-            .flat_map(|table| table.columns)
-            .filter(|column| column.kind == "jsonb")
-            .map(|column| column.name);
+        let stored = tables::tables(catalog).into_iter().flat_map(|table| table.columns);
         let columns: Vec<String> = answer.columns.iter().map(|column| column.name.clone()).collect();
-        self.rows(sql, dialect, json, &columns, &mut answer.rows);
+        self.rows(sql, dialect, stored, &columns, &mut answer.rows);
     }
 
     /// The text with what is personal in it masked; `None` when nothing is. What a text of JSON says otherwise, to its

@@ -179,6 +179,8 @@ fn columns(statement: &Statement<'_>, kinds: &[Option<Kind>]) -> Vec<QueryColumn
     let computed = |i: usize| match known.get(i) {
         Some(Some(Kind::Json)) => "json",
         Some(Some(Kind::Boolean)) => "boolean",
+        Some(Some(Kind::Instant)) => "timestamptz",
+        Some(Some(Kind::Local)) => "timestamp",
         // What is computed has the type of each value.
         _ => "any",
     };
@@ -230,6 +232,16 @@ fn streamed(row: &Row<'_>, i: usize, column: &QueryColumn) -> rusqlite::Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_told_to_be_an_instant_or_what_a_clock_on_the_wall_shows() {
+        let connection = Connection::open_in_memory().expect("a connection");
+        connection.execute_batch(r#"CREATE TABLE t (a "timestamp text", b "date text")"#).expect("a table");
+        let statement = connection.prepare("SELECT a, b, 1, 2, 3 FROM t").expect("SQL");
+        let kinds = [None, None, Some(Kind::Instant), Some(Kind::Local), Some(Kind::Day)];
+        let told: Vec<String> = columns(&statement, &kinds).into_iter().map(|column| column.kind).collect();
+        assert_eq!(told, ["timestamptz", "date", "timestamptz", "timestamp", "any"]);
+    }
 
     #[test]
     fn an_error_of_a_row_is_told_without_what_it_quotes() {

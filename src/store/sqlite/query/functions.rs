@@ -9,7 +9,7 @@ use rusqlite::{
     types::ValueRef,
 };
 
-use super::{postgres, times::Moment};
+use super::{aggregates, postgres, times::Moment};
 
 /// As long as the longest row worth reading.
 pub(super) const MAX_VALUE: usize = 8 << 20;
@@ -119,7 +119,13 @@ const BUILT_IN: [&str; 98] = [
 /// Whether a question may call it.
 pub(super) fn is_allowed(name: &str) -> bool {
     let own = postgres::FUNCTIONS.iter().map(|(function, ..)| *function);
-    BUILT_IN.into_iter().chain(own).chain(["now"]).any(|function| function.eq_ignore_ascii_case(name))
+    let aggregates = aggregates::AGGREGATES.iter().map(|(function, _)| *function);
+    BUILT_IN
+        .into_iter()
+        .chain(own)
+        .chain(aggregates)
+        .chain(["now"])
+        .any(|function| function.eq_ignore_ascii_case(name))
 }
 
 const COMPUTES: FunctionFlags = FunctionFlags::SQLITE_UTF8
@@ -137,6 +143,7 @@ pub(super) fn register(connection: &Connection) -> rusqlite::Result<()> {
     for (name, arguments, call) in postgres::FUNCTIONS {
         connection.create_scalar_function(name, arguments, COMPUTES, move |context| call(context))?;
     }
+    aggregates::register(connection, COMPUTES)?;
     // PostgreSQL's: from 0 to less than 1. SQLite's own is any whole number.
     let varies = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
     connection.create_scalar_function("random", 0, varies, |_| Ok(rand::random::<f64>()))?;

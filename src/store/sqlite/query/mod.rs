@@ -5,6 +5,7 @@
 //! the thread does then: a call of one function that takes long can't be interrupted, and keeps its place until it
 //! is done. There are two places, so questions never take the machine from the drains and syncs.
 
+mod aggregates;
 mod answer;
 mod decimals;
 mod dialect;

@@ -199,7 +199,7 @@ fn truncate_in_zone(context: &Context<'_>, at: Moment) -> Result<Moment, Unfit> 
 }
 
 #[expect(clippy::cast_precision_loss, reason = "the nearest double, as of SQLite's own cast")]
-fn real(context: &Context<'_>, i: usize) -> Result<f64, Unfit> {
+pub(super) fn real(context: &Context<'_>, i: usize) -> Result<f64, Unfit> {
     let number = match context.get_raw(i) {
         ValueRef::Integer(number) => Some(number as f64),
         ValueRef::Real(number) => Some(number),

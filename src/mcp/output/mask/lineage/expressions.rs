@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     AccessExpr, Array, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, ObjectName, Subscript, Value as Literal, Visitor,
+    FunctionArguments, Interval, ObjectName, Query, SelectItem, SetExpr, Subscript, Value as Literal,
+    Visitor,
 };
 
-use super::{Source, functions, names::Names};
+use super::{Source, functions, names::Names, shape::Name};
 use crate::sql_walk::walk;
 
 /// What is taken of the value that stands left in a chain.
@@ -47,8 +48,14 @@ impl Names<'_> {
         let mut taken = Taken::Whole;
         // Whether it is read as JSON, be it text that somebody put together.
         let mut is_json = false;
+        // Whether it is put together with something, which takes an address's looks away.
+        let mut is_joined = false;
         loop {
-            let of = move |source| if is_json { as_keys(taken.of(source)) } else { taken.of(source) };
+            let of = move |source| match taken.of(source) {
+                Source::Sometimes if is_joined => Source::Field,
+                source if is_json => as_keys(source),
+                source => source,
+            };
             expr = match expr {
                 Expr::Identifier(name) => return worst.max(of(self.of(&name.value))),
                 Expr::CompoundIdentifier(names) => {
@@ -61,26 +68,36 @@ impl Names<'_> {
                 Expr::Collate { expr, .. }
                 | Expr::UnaryOp { expr, .. }
                 | Expr::AtTimeZone { timestamp: expr, .. }
+                // Parts of a date make the date, and a number's whole part all but the number.
+                | Expr::Extract { expr, .. }
+                | Expr::Ceil { expr, .. }
+                | Expr::Floor { expr, .. }
+                | Expr::Convert { expr, .. }
+                | Expr::Prefixed { value: expr, .. }
+                | Expr::Named { expr, .. }
+                | Expr::Interval(Interval { value: expr, .. })
+                | Expr::OuterJoin(expr)
+                | Expr::Prior(expr)
                 | Expr::Nested(expr) => expr,
                 Expr::BinaryOp { left, op, right } => match flow(op) {
                     Flow::Nothing => return worst,
                     Flow::Both => {
-                        worst = worst.max(of(self.expr(right)));
+                        let source = of(self.expr(right));
+                        // JSON that is put into other JSON keeps its values as they are.
+                        let is_built = matches!(&**right, Expr::Function(right) if builds_json(right));
+                        worst = worst.max(if is_built { source } else { joined(source) });
+                        is_joined = true;
                         left
                     }
                     Flow::Path => {
                         is_json = true;
                         self.follow(right, &mut taken, &mut worst);
+                        if is_joined {
+                            worst = joined(worst);
+                        }
                         left
                     }
                 },
-                Expr::Substring { expr, .. } => {
-                    return worst.max(of(self.result("substring", 2, self.expr(expr))));
-                }
-                Expr::Trim { expr, trim_what, .. } => {
-                    let arguments = 1 + usize::from(trim_what.is_some());
-                    return worst.max(of(self.result("trim", arguments, self.expr(expr))));
-                }
                 Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => return worst.max(of(Source::Row)),
                 Expr::CompoundFieldAccess { root, access_chain } => {
                     for access in access_chain.iter().rev() {
@@ -98,44 +115,65 @@ impl Names<'_> {
                     }
                     root
                 }
-                Expr::Case { conditions, else_result, .. } => {
-                    let results = conditions.iter().map(|when| &when.result).chain(else_result.as_deref());
-                    return worst.max(of(self.one_of(results)));
-                }
                 Expr::Function(function) if builds_json(function) => {
                     return worst.max(taken.of(self.function(function)));
                 }
                 Expr::Function(function) => return worst.max(of(self.function(function))),
-                Expr::Array(Array { elem: parts, .. }) | Expr::Tuple(parts) => {
-                    let parts = parts.iter().map(|part| self.expr(part));
-                    return worst.max(of(parts.max().unwrap_or(Source::Plain)));
-                }
-                Expr::Subquery(query) => return worst.max(of(self.query(query).worst())),
-                Expr::Value(_)
-                | Expr::TypedString(_)
-                | Expr::IsNull(_)
-                | Expr::IsNotNull(_)
-                | Expr::IsTrue(_)
-                | Expr::IsNotTrue(_)
-                | Expr::IsFalse(_)
-                | Expr::IsNotFalse(_)
-                | Expr::IsDistinctFrom(..)
-                | Expr::IsNotDistinctFrom(..)
-                | Expr::In { .. }
-                | Expr::Between { .. }
-                | Expr::Like { .. }
-                | Expr::ILike { .. }
-                | Expr::SimilarTo { .. }
-                | Expr::AnyOp { .. }
-                | Expr::AllOp { .. }
-                | Expr::Exists { .. }
-                | Expr::Extract { .. }
-                | Expr::Position { .. } => return worst,
-                other => {
-                    let mut all = Everything { names: self, worst: Source::Plain };
-                    let _ = walk(other, &mut all);
-                    return worst.max(of(all.worst));
-                }
+                other => return worst.max(of(self.end(other))),
+            }
+        }
+    }
+
+    /// What may be in the value of an expression with which a chain ends.
+    fn end(&self, expr: &Expr) -> Source {
+        match expr {
+            Expr::Substring { expr, .. } => self.result("substring", 2, self.expr(expr)),
+            Expr::Trim { expr, trim_what, .. } => {
+                self.result("trim", 1 + usize::from(trim_what.is_some()), self.expr(expr))
+            }
+            Expr::Overlay { expr, overlay_what, .. } => {
+                self.result("overlay", 2, self.expr(expr).max(self.expr(overlay_what)))
+            }
+            Expr::Case { conditions, else_result, .. } => {
+                self.one_of(conditions.iter().map(|when| &when.result).chain(else_result.as_deref()))
+            }
+            Expr::Array(Array { elem: parts, .. })
+            | Expr::Tuple(parts)
+            | Expr::Struct { values: parts, .. } => {
+                parts.iter().map(|part| self.expr(part)).max().unwrap_or(Source::Plain)
+            }
+            Expr::Subquery(query) => self.query(query).worst(),
+            Expr::Value(_)
+            | Expr::TypedString(_)
+            | Expr::IsNull(_)
+            | Expr::IsNotNull(_)
+            | Expr::IsTrue(_)
+            | Expr::IsNotTrue(_)
+            | Expr::IsFalse(_)
+            | Expr::IsNotFalse(_)
+            | Expr::IsUnknown(_)
+            | Expr::IsNotUnknown(_)
+            | Expr::IsJson { .. }
+            | Expr::IsNormalized { .. }
+            | Expr::IsDistinctFrom(..)
+            | Expr::IsNotDistinctFrom(..)
+            | Expr::In { .. }
+            | Expr::Between { .. }
+            | Expr::Like { .. }
+            | Expr::ILike { .. }
+            | Expr::SimilarTo { .. }
+            | Expr::RLike { .. }
+            | Expr::MatchAgainst { .. }
+            | Expr::MemberOf(_)
+            | Expr::AnyOp { .. }
+            | Expr::AllOp { .. }
+            | Expr::Exists { .. }
+            | Expr::Position { .. } => Source::Plain,
+            // What neither store has, or no value is: JSON by Snowflake's paths, maps, lambdas, sets of groups.
+            other => {
+                let mut all = Everything { names: self, worst: Source::Plain };
+                let _ = walk(other, &mut all);
+                self.result("", 1, all.worst)
             }
         }
     }
@@ -300,6 +338,11 @@ fn builds_json(function: &Function) -> bool {
     functions::builds_json(&last_name(&function.name).to_lowercase())
 }
 
+/// What is put together with something has its looks no more.
+fn joined(source: Source) -> Source {
+    if source == Source::Sometimes { Source::Field } else { source }
+}
+
 fn as_keys(source: Source) -> Source {
     if source >= Source::Field { Source::Keys } else { source }
 }
@@ -335,6 +378,12 @@ impl Visitor for Everything<'_> {
         {
             self.worst = self.worst.max(self.names.expr(expr));
         }
+        ControlFlow::Continue(())
+    }
+
+    /// A `*` among its columns is no expression.
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        self.worst = self.worst.max(self.names.query(query).worst());
         ControlFlow::Continue(())
     }
 }
@@ -376,19 +425,129 @@ fn flow(op: &BinaryOperator) -> Flow {
     }
 }
 
-/// The name that a column has where the statement gives it none, as Postgres does it.
-pub(super) fn implied_name(expr: &Expr) -> Option<String> {
+/// Types as statements write them, and as Postgres names a column after them.
+const TYPES: [(&str, &str); 14] = [
+    ("bigint", "int8"),
+    ("boolean", "bool"),
+    ("char", "bpchar"),
+    ("character", "bpchar"),
+    ("character varying", "varchar"),
+    ("decimal", "numeric"),
+    ("double precision", "float8"),
+    ("float", "float8"),
+    ("int", "int4"),
+    ("integer", "int4"),
+    ("real", "float4"),
+    ("smallint", "int2"),
+    ("time with time zone", "timetz"),
+    ("timestamp with time zone", "timestamptz"),
+];
+
+/// What a column is called where the statement gives it no name. A column's own name and a function's both stores take;
+/// what else they make of an expression depends on the store, and on what the embedded one rewrites.
+pub(super) fn implied_name(expr: &Expr) -> Name {
+    match expr {
+        Expr::Function(function) => Name::Known(last_name(&function.name).to_lowercase()),
+        expr => bare(expr).map_or_else(|| Name::Implied(implied_names(expr)), Name::Same),
+    }
+}
+
+/// The name of a column that stands alone.
+fn bare(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Identifier(name) => Some(name.value.clone()),
         Expr::CompoundIdentifier(names) => names.last().map(|name| name.value.clone()),
-        Expr::Function(function) => Some(last_name(&function.name).to_lowercase()),
-        Expr::Cast { expr, .. } | Expr::Collate { expr, .. } => match &**expr {
-            // One level is enough: what lies deeper is named after the type, or not at all.
-            Expr::Identifier(name) => Some(name.value.clone()),
-            Expr::CompoundIdentifier(names) => names.last().map(|name| name.value.clone()),
-            _ => Some("?column?".to_owned()),
-        },
-        Expr::Case { .. } => Some("case".to_owned()),
-        _ => Some("?column?".to_owned()),
+        _ => None,
     }
+}
+
+/// The names that Postgres may make. One that is missing here is masked behind a `*` all the same, unless something else
+/// is called so.
+fn implied_names(mut expr: &Expr) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut type_name = None;
+    let found: &[&str] = loop {
+        expr = match expr {
+            Expr::Cast { expr, data_type, .. } => {
+                type_name.get_or_insert(data_type);
+                expr
+            }
+            Expr::Nested(expr) | Expr::Collate { expr, .. } => expr,
+            Expr::Case { else_result, .. } => {
+                names.push("case".to_owned());
+                let Some(result) = else_result else { break &[] };
+                result
+            }
+            Expr::Subquery(query) => match first_column(query) {
+                Some(SelectItem::UnnamedExpr(expr)) => expr,
+                Some(SelectItem::ExprWithAlias { alias, .. }) => {
+                    names.push(alias.value.clone());
+                    return names;
+                }
+                _ => break &[],
+            },
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                let field = access_chain.iter().rev().find_map(|access| match access {
+                    AccessExpr::Dot(Expr::Identifier(name)) => Some(name.value.clone()),
+                    _ => None,
+                });
+                if let Some(field) = field {
+                    names.push(field);
+                    return names;
+                }
+                root
+            }
+            Expr::Function(function) => {
+                names.push(last_name(&function.name).to_lowercase());
+                return names;
+            }
+            Expr::Substring { .. } => break &["substring", "substr"],
+            Expr::Trim { .. } => break &["btrim", "ltrim", "rtrim"],
+            Expr::Overlay { .. } => break &["overlay"],
+            Expr::Extract { .. } => break &["extract"],
+            Expr::AtTimeZone { .. } => break &["timezone"],
+            Expr::Ceil { .. } => break &["ceil", "ceiling"],
+            Expr::Floor { .. } => break &["floor"],
+            Expr::Array(_) => break &["array"],
+            Expr::Tuple(_) => break &["row"],
+            other => match bare(other) {
+                Some(name) => {
+                    names.push(name);
+                    return names;
+                }
+                None => break &[],
+            },
+        }
+    };
+    if found.is_empty()
+        && let Some(data_type) = type_name
+    {
+        let written = data_type.to_string().to_lowercase();
+        let name = written.split(['(', '[']).next().unwrap_or_default().trim().to_owned();
+        names.extend(TYPES.iter().find(|(type_name, _)| *type_name == name).map(|(_, is)| (*is).to_owned()));
+        names.push(name);
+    }
+    names.extend(found.iter().chain(&["?column?"]).map(|name| (*name).to_owned()));
+    names
+}
+
+/// The first column of a query, after which it is called in a value's place.
+fn first_column(query: &Query) -> Option<&SelectItem> {
+    let mut set = &*query.body;
+    loop {
+        set = match set {
+            SetExpr::Select(select) => return select.projection.first(),
+            SetExpr::Query(query) => &query.body,
+            SetExpr::SetOperation { left, .. } => left,
+            _ => return None,
+        }
+    }
+}
+
+/// The name of a column that is answered as it is, or as another type.
+pub(super) fn unchanged(mut expr: &Expr) -> Option<String> {
+    while let Expr::Cast { expr: inner, .. } | Expr::Nested(inner) = expr {
+        expr = inner;
+    }
+    bare(expr)
 }

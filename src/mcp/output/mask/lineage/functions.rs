@@ -105,6 +105,9 @@ const KEEPS_WHOLE: [&str; 33] = [
     "to_json",
 ];
 
+/// Of these, those that put texts together into one, whose looks none of them keeps.
+const JOINS: [&str; 4] = ["concat", "concat_ws", "group_concat", "string_agg"];
+
 /// Functions that take JSON apart into names and values.
 const TAKES_APART: [&str; 6] =
     ["json_each", "json_each_text", "json_tree", "jsonb_each", "jsonb_each_text", "jsonb_tree"];
@@ -190,6 +193,7 @@ pub(super) fn result(name: &str, arguments: usize, worst: Source) -> Source {
     match worst {
         Source::Row if TAKES_APART.contains(&name) => Source::Values,
         Source::Values if !keeps_looks && !TAKES_APART.contains(&name) => Source::Field,
+        Source::Sometimes if JOINS.contains(&name) => Source::Field,
         Source::Sometimes | Source::Row if !keeps_looks && !keeps_whole => Source::Field,
         worst => worst,
     }

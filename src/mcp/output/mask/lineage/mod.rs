@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use self::names::Names;
 use super::{MASK, Masking, Rule, Tree, fields};
+use crate::store::tables::Column;
 
 /// How a store reads statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,31 +72,37 @@ impl Masking {
 }
 
 impl Masking {
-    /// Masks the rows that a statement answered with; `json` names the columns of the tables that hold JSON.
+    /// Masks the rows that a statement answered with; `stored` are the columns of the tables.
     pub(super) fn rows(
         &self,
         sql: &str,
         dialect: Dialect,
-        json: impl Iterator<Item = &'static str>,
+        stored: impl Iterator<Item = Column>,
         columns: &[String],
         rows: &mut [Vec<Value>],
     ) {
-        let mut names = Names::new(self, json);
+        let mut names = Names::new(self, stored);
         let sources = names.sources(sql, dialect, columns);
         let learned = Self { fields: names.fields() };
+        let keys = names.keys();
         let naming: Vec<usize> =
             (0..columns.len()).filter(|at| fields::names_another(&columns[*at])).collect();
         for row in rows {
             let name_in = |at: &usize| Some(learned.rule(row.get(*at)?.as_str()?));
             let tells = naming.iter().filter_map(name_in).max();
-            let is_key = naming.iter().any(|at| fields::is_key(&columns[*at]) && name_in(at).is_some());
+            let is_key = naming.iter().any(|at| {
+                fields::is_key(&columns[*at]) && keys.contains(&columns[*at]) && name_in(at).is_some()
+            });
             for (at, cell) in row.iter_mut().enumerate() {
                 let source = sources.get(at).copied().unwrap_or(Source::Keys);
                 match tells.filter(|_| columns.get(at).is_some_and(|name| fields::is_named_by_another(name)))
                 {
                     // The name of JSON's member stands in the cell beside its value.
-                    Some(rule) if source <= Source::Values && (rule.is_some() || is_key) => {
-                        learned.by_rule(cell, rule);
+                    Some(rule) if source <= Source::Values && is_key => learned.by_rule(cell, rule),
+                    // It may be the name of something else.
+                    Some(Some(rule)) if source <= Source::Values => {
+                        learned.by_source(cell, source);
+                        learned.by_rule(cell, Some(rule));
                     }
                     _ => learned.by_source(cell, source),
                 }

@@ -16,11 +16,14 @@ use sqlparser::{
 
 use super::{
     Dialect, Masking, Rule, Source,
-    expressions::{implied_name, last_name},
+    expressions::{implied_name, last_name, unchanged},
     functions,
-    shape::Shape,
+    shape::{Name, Shape},
 };
-use crate::{sql_walk::walk, store::sqlite};
+use crate::{
+    sql_walk::walk,
+    store::{sqlite, tables::Column},
+};
 
 /// Longer statements are not followed; what they answer is masked as a whole.
 pub(super) const MAX_LENGTH: usize = 20_000;
@@ -35,6 +38,21 @@ pub(super) struct Names<'a> {
     phrases: Vec<(&'a str, Rule)>,
     /// What columns carry.
     known: HashMap<String, Source>,
+    /// What columns are called in the statement and in the store.
+    called: HashSet<String>,
+    /// The columns of the store.
+    stored: HashSet<&'static str>,
+    /// What columns of derived tables and CTEs carry whose names are the server's to make: so does what is called by a
+    /// name that nothing here has.
+    nameless: Source,
+    /// The same, as far as it was found in this round: before the first has ended not all names are known.
+    nameless_found: Source,
+    /// What JSON's members are called in, where it is taken apart.
+    keys: HashSet<String>,
+    /// What takes JSON apart, by the names of its rows.
+    taken_apart: HashSet<String>,
+    /// Names that the statement gives, each with the column that it gives it to as it is, if it does.
+    aliases: HashSet<(String, Option<String>)>,
     /// Tables and what stands for them: named as a value, each is a whole row.
     relations: HashSet<String>,
     /// What `WITH` names: it may stand for something else elsewhere.
@@ -46,13 +64,22 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    pub(super) fn new(masking: &'a Masking, json: impl Iterator<Item = &'static str>) -> Self {
-        let known = json.map(|name| (name.to_owned(), Source::Row)).collect();
+    pub(super) fn new(masking: &'a Masking, stored: impl Iterator<Item = Column>) -> Self {
+        let stored: Vec<Column> = stored.collect();
+        let json = stored.iter().filter(|column| column.kind == "jsonb");
+        let known = json.map(|column| (column.name.to_owned(), Source::Row)).collect();
         let phrases = masking.fields.iter().filter(|(name, _)| name.contains(is_between_words));
         Self {
             masking,
             phrases: phrases.map(|(name, rule)| (name.as_str(), *rule)).collect(),
             known,
+            called: stored.iter().map(|column| column.name.to_lowercase()).collect(),
+            stored: stored.iter().map(|column| column.name).collect(),
+            nameless: Source::Plain,
+            nameless_found: Source::Plain,
+            keys: HashSet::new(),
+            taken_apart: HashSet::new(),
+            aliases: HashSet::new(),
             relations: HashSet::new(),
             ctes: HashSet::new(),
             lost: false,
@@ -79,11 +106,12 @@ impl<'a> Names<'a> {
         }
         let mut rounds = 0;
         loop {
-            let before = (self.known.clone(), self.relations.len());
+            let before = (self.known.clone(), self.relations.len(), self.nameless);
             for query in &queries {
                 let _ = walk(query, self);
             }
-            if before == (self.known.clone(), self.relations.len()) {
+            self.nameless = self.nameless_found;
+            if before == (self.known.clone(), self.relations.len(), self.nameless) {
                 break;
             }
             rounds += 1;
@@ -102,6 +130,9 @@ impl<'a> Names<'a> {
         for shape in queries.iter().map(|query| self.query(query)) {
             for (at, source) in sources.iter_mut().enumerate() {
                 *source = (*source).max(shape.at(at, columns.len()));
+                if shape.is_star(at, columns.len()) {
+                    *source = (*source).max(self.unless_called(&columns[at]));
+                }
             }
         }
         sources
@@ -135,8 +166,51 @@ impl<'a> Names<'a> {
 
     /// What a name among expressions stands for.
     pub(super) fn of(&self, name: &str) -> Source {
+        self.told(name).max(self.unless_called(name))
+    }
+
+    fn told(&self, name: &str) -> Source {
         let row = if self.relations.contains(&name.to_lowercase()) { Source::Row } else { Source::Plain };
         row.max(self.column(name))
+    }
+
+    /// What a column carries by whose name nothing is called: the server made it.
+    fn unless_called(&self, name: &str) -> Source {
+        if self.nameless == Source::Plain {
+            return Source::Plain;
+        }
+        let small = name.to_lowercase();
+        // SQLite's name for a column is its expression, which spells out whatever it is made of.
+        let is_spelled = name.contains(is_between_words) && name != "?column?";
+        let is_plain = || small.split(is_between_words).all(|part| self.told(part) == Source::Plain);
+        if self.called.contains(&small) || self.relations.contains(&small) || is_spelled && is_plain() {
+            Source::Plain
+        } else {
+            self.nameless
+        }
+    }
+
+    /// The columns that hold what JSON's members are called whose values stand beside them: of one table function alone,
+    /// and by names that nothing else has.
+    pub(super) fn keys(&self) -> HashSet<String> {
+        if self.taken_apart.len() != 1 {
+            return HashSet::new();
+        }
+        let mut keys = self.keys.clone();
+        let is_in =
+            |names: &HashSet<String>, of: &Option<String>| of.as_ref().is_some_and(|of| names.contains(of));
+        while let Some((alias, _)) =
+            self.aliases.iter().find(|(alias, of)| is_in(&keys, of) && !keys.contains(alias))
+        {
+            keys.insert(alias.clone());
+        }
+        while let Some((alias, _)) =
+            self.aliases.iter().find(|(alias, of)| keys.contains(alias) && !is_in(&keys, of))
+        {
+            keys.remove(alias);
+        }
+        keys.retain(|key| !self.stored.contains(key.as_str()));
+        keys
     }
 
     fn column(&self, name: &str) -> Source {
@@ -151,6 +225,11 @@ impl<'a> Names<'a> {
     }
 
     fn learn(&mut self, name: &str, source: Source) {
+        self.called.insert(name.to_lowercase());
+        self.carry(name, source);
+    }
+
+    fn carry(&mut self, name: &str, source: Source) {
         if source > Source::Plain {
             let known = self.known.entry(name.to_lowercase()).or_insert(source);
             *known = (*known).max(source);
@@ -175,7 +254,7 @@ impl<'a> Names<'a> {
             SetExpr::Query(query) => self.query(query),
             SetExpr::Values(values) => {
                 let rows = values.rows.iter().map(|row| {
-                    Shape::exactly(row.content.iter().map(|expr| (self.expr(expr), None)).collect())
+                    Shape::exactly(row.content.iter().map(|expr| (self.expr(expr), Name::Unknown)).collect())
                 });
                 rows.reduce(Shape::or).unwrap_or_else(|| Shape::exactly(Vec::new()))
             }
@@ -208,7 +287,7 @@ impl<'a> Names<'a> {
             match item {
                 SelectItem::UnnamedExpr(expr) => shape.push(self.expr(expr), implied_name(expr)),
                 SelectItem::ExprWithAlias { expr, alias } => {
-                    shape.push(self.expr(expr), Some(alias.value.clone()));
+                    shape.push(self.expr(expr), Name::Known(alias.value.clone()));
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), _) => {
                     let source = self.expr(expr);
@@ -232,11 +311,18 @@ impl<'a> Names<'a> {
         Shape::of_table(name)
     }
 
-    /// Takes the names that a list after a table's alias gives to the columns of `shape`.
+    /// Takes the names that a list after a table's alias gives to the columns of `shape`, and those that the server may
+    /// make for others of them.
     fn rename(&mut self, alias: Option<&TableAlias>, shape: &Shape) {
         let columns = alias.map(|alias| alias.columns.as_slice()).unwrap_or_default();
         for (at, column) in columns.iter().enumerate() {
             self.learn(&column.name.value, shape.renamed(at));
+        }
+        for (source, names) in shape.nameless(columns.len()) {
+            self.nameless_found = self.nameless_found.max(source);
+            for name in names {
+                self.learn(name, source);
+            }
         }
     }
 
@@ -252,6 +338,14 @@ impl<'a> Names<'a> {
         }
         if let Some(name) = alias.map(|alias| alias.name.value.as_str()).or(name) {
             self.learn(name, source);
+            if has_keys {
+                self.taken_apart.insert(name.to_lowercase());
+            }
+        }
+        if has_keys {
+            let first = alias.and_then(|alias| alias.columns.first());
+            let key = first.map_or_else(|| "key".to_owned(), |column| column.name.value.to_lowercase());
+            self.keys.insert(key);
         }
         for (at, column) in alias.iter().flat_map(|alias| &alias.columns).enumerate() {
             self.learn(&column.name.value, if has_keys && at == 0 { keys } else { source });
@@ -291,8 +385,22 @@ impl Visitor for Names<'_> {
         self.is_anything |= shape.is_lost();
         for (source, name) in shape.named() {
             match name {
-                Some(name) => self.learn(&name, source),
-                None => self.lost |= source > Source::Plain,
+                Name::Known(name) => self.learn(&name, source),
+                // What is called so is elsewhere.
+                Name::Same(name) => self.carry(&name, source),
+                // Nothing refers to it, unless a table is made of the query.
+                Name::Implied(_) => {}
+                Name::Unknown => self.lost |= source > Source::Plain,
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        for item in &select.projection {
+            if let SelectItem::ExprWithAlias { expr, alias } = item {
+                let of = unchanged(expr).map(|name| name.to_lowercase());
+                self.aliases.insert((alias.value.to_lowercase(), of));
             }
         }
         ControlFlow::Continue(())

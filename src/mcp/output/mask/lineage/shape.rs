@@ -2,12 +2,23 @@
 
 use super::Source;
 
+/// What a column is called.
+pub(super) enum Name {
+    Known(String),
+    /// That of another column, which it is.
+    Same(String),
+    /// The server makes it one, such as one of these.
+    Implied(Vec<String>),
+    /// Known by its place alone.
+    Unknown,
+}
+
 /// The columns of a query as far as the statement tells: those before the first `*` and those behind the last one.
 pub(super) struct Shape {
-    head: Vec<(Source, Option<String>)>,
+    head: Vec<(Source, Name)>,
     /// Between two stars: known by their names.
-    middle: Vec<(Source, Option<String>)>,
-    tail: Vec<(Source, Option<String>)>,
+    middle: Vec<(Source, Name)>,
+    tail: Vec<(Source, Name)>,
     /// What the columns between them may carry beside what their names say; `None` where there are none.
     star: Option<Source>,
     /// The table of which the query is all columns and nothing else.
@@ -15,7 +26,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    pub(super) fn exactly(columns: Vec<(Source, Option<String>)>) -> Self {
+    pub(super) fn exactly(columns: Vec<(Source, Name)>) -> Self {
         Self { head: columns, middle: Vec::new(), tail: Vec::new(), star: None, table: None }
     }
 
@@ -28,7 +39,7 @@ impl Shape {
         Self { star: Some(Source::Plain), table: Some(name), ..Self::exactly(Vec::new()) }
     }
 
-    pub(super) fn push(&mut self, source: Source, name: Option<String>) {
+    pub(super) fn push(&mut self, source: Source, name: Name) {
         if self.star.is_some() { &mut self.tail } else { &mut self.head }.push((source, name));
     }
 
@@ -51,6 +62,20 @@ impl Shape {
         }
     }
 
+    /// Whether a `*` stands for the column of an answer of so many.
+    pub(super) fn is_star(&self, at: usize, columns: usize) -> bool {
+        self.star.is_some() && at >= self.head.len() && at + self.tail.len() < columns
+    }
+
+    /// The columns behind the first so many whose names are the server's to make, with what those may be.
+    pub(super) fn nameless(&self, behind: usize) -> impl Iterator<Item = (Source, &[String])> {
+        let columns = self.head.iter().skip(behind).chain(&self.middle).chain(&self.tail);
+        columns.filter_map(|(source, name)| match name {
+            Name::Implied(names) => Some((*source, names.as_slice())),
+            Name::Known(_) | Name::Same(_) | Name::Unknown => None,
+        })
+    }
+
     /// What a column carries that gets another name. Of those that a `*` stands for its own name would have told.
     pub(super) fn renamed(&self, at: usize) -> Source {
         match (self.head.get(at), self.star) {
@@ -67,11 +92,11 @@ impl Shape {
 
     pub(super) fn worst(&self) -> Source {
         let columns = self.columns();
-        // A `*` in one value's place is a row.
-        columns.chain(self.star.map(|star| star.max(Source::Row))).max().unwrap_or(Source::Plain)
+        // A `*` in one value's place is one column, whose name is gone.
+        columns.chain(self.star.map(|star| star.max(Source::Values))).max().unwrap_or(Source::Plain)
     }
 
-    pub(super) fn named(self) -> impl Iterator<Item = (Source, Option<String>)> {
+    pub(super) fn named(self) -> impl Iterator<Item = (Source, Name)> {
         self.head.into_iter().chain(self.middle).chain(self.tail)
     }
 

@@ -1,4 +1,5 @@
 use serde_json::json;
+use sqlparser::{dialect::PostgreSqlDialect, parser::Parser};
 
 use super::*;
 
@@ -22,7 +23,11 @@ fn masked_by(masking: &Masking, sql: &str, columns: &[&str], cells: Value) -> Va
 fn masked_in(dialect: Dialect, masking: &Masking, sql: &str, columns: &[&str], cells: &Value) -> Value {
     let columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
     let mut rows = [cells.as_array().cloned().expect("cells")];
-    masking.rows(sql, dialect, ["metadata", "dados", "localizacao"].into_iter(), &columns, &mut rows);
+    let json = ["metadata", "dados", "localizacao"].map(|name| (name, "jsonb"));
+    let others = ["nome", "origem", "cor", "bonus", "email", "telefone", "apelido", "salario"];
+    let stored = json.into_iter().chain(others.map(|name| (name, "text")));
+    let stored = stored.map(|(name, kind)| Column { name, kind, meaning: "" });
+    masking.rows(sql, dialect, stored, &columns, &mut rows);
     json!(rows[0])
 }
 
@@ -98,6 +103,11 @@ fn a_field_is_masked_by_whatever_name_it_has() {
         ("SELECT (l.telefone).reverse AS a FROM leads l", "a"),
         ("SELECT ((l.telefone).lower).upper AS a FROM leads l", "a"),
         ("SELECT row(l.*)::text AS a FROM leads l", "a"),
+        ("SELECT string_agg(coalesce(telefone, nome), ', ') AS a FROM leads", "a"),
+        ("SELECT concat(usuario, ' (', evento, ')') AS a FROM eventos_raw", "a"),
+        ("SELECT coalesce(telefone, nome) || ', ' || origem AS a FROM leads", "a"),
+        ("SELECT 'de ' || usuario AS a FROM eventos_raw", "a"),
+        ("SELECT metadata->>'usuario' || '.' AS a FROM eventos_raw", "a"),
     ] {
         hides(sql, column);
     }
@@ -178,6 +188,178 @@ fn a_field_known_by_its_looks_alone_gives_way_to_what_stands_beside_it() {
 }
 
 #[test]
+fn every_kind_of_expression_carries_what_is_in_it_or_says_nothing_of_it() {
+    let carried = [
+        "salario",
+        "f.salario",
+        "(salario)",
+        "- salario",
+        "salario + 1",
+        "1 + salario",
+        "salario::int",
+        "CAST(salario AS int)",
+        "salario COLLATE x",
+        "salario AT TIME ZONE 'UTC'",
+        "extract(year FROM salario)",
+        "extract(epoch FROM (dados->>'salario')::date)",
+        "ceil(salario)",
+        "floor(salario)",
+        "floor((dados->>'salario')::numeric)",
+        "ceil((dados->>'salario')::numeric / 1000) * 1000",
+        "floor((SELECT * FROM m))",
+        "substring(salario, 1, 2)",
+        "substr(salario, 1, 2)",
+        "trim(salario)",
+        "trim(both '0' FROM salario)",
+        "overlay(salario PLACING 'x' FROM 1)",
+        "overlay('xxxx' PLACING salario FROM 1)",
+        "overlay(dados::text PLACING 'x' FROM 1)",
+        "CASE WHEN true THEN salario END",
+        "CASE WHEN true THEN 0 ELSE salario END",
+        "coalesce(salario, 0)",
+        "round(salario)",
+        "max(salario)",
+        "max(salario) OVER ()",
+        "percentile_cont(0.5) WITHIN GROUP (ORDER BY salario)",
+        "ARRAY[salario]",
+        "(ARRAY[salario])[1]",
+        "(1, salario)",
+        "INTERVAL salario",
+        "dados->'salario'",
+        "dados['salario']",
+        "(f.salario).round",
+        "(SELECT salario)",
+        "(SELECT x FROM m)",
+        "(SELECT * FROM m)",
+        "ARRAY(SELECT * FROM m)",
+    ];
+    let nothing = [
+        "1",
+        "date '2026-01-01'",
+        "interval '1 day'",
+        "salario IS NULL",
+        "salario IS NOT NULL",
+        "salario IS TRUE",
+        "salario IS NOT FALSE",
+        "salario IS UNKNOWN",
+        "salario IS DISTINCT FROM 1",
+        "salario IS JSON",
+        "salario IS NORMALIZED",
+        "salario IN (1, 2)",
+        "salario IN (SELECT 1)",
+        "salario BETWEEN 1 AND 2",
+        "salario > 1000",
+        "salario = ANY(ARRAY[1])",
+        "salario <> ALL(ARRAY[1])",
+        "salario LIKE '5%'",
+        "salario ILIKE '5%'",
+        "salario SIMILAR TO '5%'",
+        "salario ~ '5'",
+        "EXISTS (SELECT * FROM m)",
+        "position('5' IN salario)",
+        "count(salario)",
+        "length(salario)",
+        "extract(year FROM criado)",
+        "floor((dados->>'score')::numeric / 10)",
+        "ceil(score)",
+        "overlay(nome PLACING 'x' FROM 1)",
+    ];
+    let masking = declared();
+    let told = |expr: &str| {
+        let sql = format!("WITH m AS (SELECT salario AS x FROM fichas) SELECT {expr} AS a FROM fichas f");
+        assert!(Parser::parse_sql(&PostgreSqlDialect {}, &sql).is_ok(), "{sql}");
+        masked_in(Dialect::Postgres, &masking, &sql, &["a"], &json!([5000]))
+    };
+    for expr in carried {
+        assert_eq!(told(expr), json!(["***"]), "{expr}");
+    }
+    for expr in nothing {
+        assert_eq!(told(expr), json!([5000]), "{expr}");
+    }
+}
+
+#[test]
+fn columns_whose_names_the_server_makes_are_masked_behind_a_star_and_by_those_names() {
+    let masking = declared();
+    let told = |dialect, made: &str, names: [&str; 2]| {
+        let told = [
+            format!("SELECT * FROM (SELECT {made}, count(*) FROM fichas GROUP BY 1) AS t"),
+            format!("WITH t AS (SELECT {made}, count(*) FROM fichas GROUP BY 1) SELECT t.* FROM t"),
+            format!("SELECT \"{}\", 7 AS n FROM (SELECT {made} FROM fichas) AS t", names[0]),
+        ];
+        told.map(|sql| masked_in(dialect, &masking, &sql, &names, &json!(["so secreto", 7])))
+    };
+    for (made, name) in [
+        ("salario + bonus", "?column?"),
+        ("(salario + 1)::int", "int4"),
+        ("round(salario * 1.1)::int", "round"),
+        ("floor(salario)", "floor"),
+        ("ceil(salario)", "ceil"),
+        ("substring(salario, 1, 2)", "substring"),
+        ("substr(salario, 1, 2)", "substr"),
+        ("trim(apelido)", "btrim"),
+        ("CASE WHEN true THEN apelido ELSE cor END", "cor"),
+        ("CASE WHEN true THEN apelido END", "case"),
+        ("(SELECT upper(apelido))", "upper"),
+        ("(SELECT apelido AS x)", "x"),
+        ("extract(year FROM salario)", "extract"),
+        ("salario AT TIME ZONE 'UTC'", "timezone"),
+        ("INTERVAL salario", "feito_por_um_servidor"),
+    ] {
+        let masked = told(Dialect::Postgres, made, [name, "count"]);
+        assert!(masked.iter().all(|row| *row == json!(["***", 7])), "{made}: {masked:?}");
+    }
+    for (made, name) in [
+        ("salario + bonus", "salario + bonus"),
+        ("apelido || ' ' || cor", "apelido || ' ' || cor"),
+        ("round(salario * 1.1)::int", "round"),
+        ("CAST(salario AS TEXT)", "CAST(salario AS TEXT)"),
+    ] {
+        let masked = told(Dialect::Sqlite, made, [name, "count(*)"]);
+        assert!(masked.iter().all(|row| *row == json!(["***", 7])), "{made}: {masked:?}");
+    }
+    let beside =
+        "SELECT * FROM leads JOIN (SELECT cor, salario * 2, count(*) FROM fichas GROUP BY 1, 2) AS f ON true";
+    let row = masked_in(
+        Dialect::Postgres,
+        &masking,
+        beside,
+        &["nome", "origem", "cor", "?column?", "count"],
+        &json!(["Ana", "site", "azul", 5000, 7]),
+    );
+    assert_eq!(row, json!(["Ana", "site", "azul", "***", 7]));
+    let plain = "SELECT * FROM (SELECT nome, count(*), score / 2 FROM leads GROUP BY 1, 3) AS t";
+    let row = json!(["Ana", 7, 4]);
+    assert_eq!(masked_by(&masking, plain, &["nome", "count", "?column?"], row.clone()), row);
+}
+
+#[test]
+fn a_name_beside_a_value_is_its_key_only_where_json_gave_both() {
+    let row = |key: &str| json!([key, "Zeca"]);
+    let columns = ["campo", "valor"];
+    for sql in [
+        "SELECT e.key AS campo, e.value AS valor FROM eventos_raw, jsonb_each_text(dados) AS e",
+        "SELECT campo, valor FROM (SELECT key AS campo, value AS valor FROM eventos_raw, json_each(dados)) AS t",
+        "SELECT k AS campo, v AS valor FROM eventos_raw, LATERAL jsonb_each_text(dados) AS e(k, v)",
+    ] {
+        assert_eq!(masked_by(&declared(), sql, &columns, row("cor")), row("cor"), "{sql}");
+        let told = masked_by(&declared(), sql, &columns, row("apelido"));
+        assert_eq!(told, json!(["apelido", "***"]), "{sql}");
+    }
+    for sql in [
+        "SELECT 'cor' AS campo, e.value AS valor FROM eventos_raw, jsonb_each_text(dados) AS e",
+        "SELECT campo, valor FROM (SELECT 'cor' AS campo, value AS valor FROM eventos_raw, json_each(dados)) AS t",
+        "SELECT cor AS campo, e.value AS valor FROM eventos_raw, jsonb_each_text(dados) AS e",
+        "SELECT a.key AS campo, b.value AS valor FROM eventos_raw, json_each(dados) AS a, json_each(a.value) AS b",
+    ] {
+        let told = masked_by(&declared(), sql, &columns, row("cor"));
+        assert_eq!(told, json!(["cor", "***"]), "{sql}");
+    }
+    let known = "SELECT 'email' AS campo, e.value AS valor FROM eventos_raw, jsonb_each_text(dados) AS e";
+    assert_eq!(masked_by(&declared(), known, &columns, json!(["email", 5000])), json!(["email", "***"]));
+}
+
+#[test]
 fn columns_behind_a_star_that_get_other_names_are_masked() {
     for (sql, column) in [
         ("SELECT d FROM (SELECT * FROM leads) AS x(a, b, c, d)", "d"),
@@ -243,6 +425,9 @@ fn names_of_members_that_are_made_of_a_field_are_masked() {
     ] {
         hides(sql, "k");
     }
+    let merged = "SELECT metadata || jsonb_build_object('quem', usuario) AS j FROM eventos_raw";
+    let told = json!([{"quem": "Ana", "origem": "site"}]);
+    assert_eq!(masked(merged, &["j"], told.clone()), told);
     let readable = "SELECT json_build_object('x', telefone, 'n', id) AS j FROM leads";
     assert_eq!(
         masked(readable, &["j"], json!([{"x": "3123-5678", "n": 7}])),
@@ -265,6 +450,7 @@ fn what_says_nothing_of_a_field_is_left_alone() {
         ("SELECT json_extract(metadata, '$.origem') AS o FROM leads", "o"),
         ("SELECT to_char(created_at, 'YYYY') AS ano FROM leads", "ano"),
         ("SELECT 'email' AS canal", "canal"),
+        ("SELECT array_agg(usuario) AS u FROM eventos_raw", "u"),
         ("SELECT leads.nome FROM leads JOIN chat_sessions c ON c.lead_id = leads.id::text", "nome"),
         ("SELECT k FROM leads, LATERAL jsonb_object_keys(metadata) AS k", "k"),
     ] {

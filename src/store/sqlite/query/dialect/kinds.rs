@@ -41,6 +41,8 @@ pub(in crate::store::sqlite::query) enum Kind {
     List,
     Json,
     Uuid,
+    /// NULL as it is written, in a branch of a set: another branch says what it is of. Elsewhere it is of no kind.
+    Null,
 }
 
 impl Kind {
@@ -117,7 +119,7 @@ impl<'a> Kinds<'a> {
             if recursive && let Some(frame) = self.frames.last_mut() {
                 frame.queries.push((name.clone(), Columns::default()));
             }
-            let columns = if recursive { self.recursive(cte) } else { self.columns_of(&cte.query) };
+            let columns = if recursive { settled(self.recursive(cte)) } else { self.columns_of(&cte.query) };
             let columns = renamed(columns, Some(&cte.alias));
             if let Some(frame) = self.frames.last_mut() {
                 frame.queries.retain(|(known, _)| *known != name);
@@ -135,7 +137,7 @@ impl<'a> Kinds<'a> {
         };
         let left = inside.columns_of_body(left);
         if let Some(frame) = inside.frames.last_mut() {
-            let own = (cte.alias.name.value.to_lowercase(), renamed(left.clone(), Some(&cte.alias)));
+            let own = (cte.alias.name.value.to_lowercase(), renamed(settled(left.clone()), Some(&cte.alias)));
             // Behind the queries of its own `WITH`, which are looked up before it.
             frame.queries.insert(0, own);
         }
@@ -148,6 +150,14 @@ impl<'a> Kinds<'a> {
 
     /// Its names stay known to the ORDER BY of its query.
     pub(super) fn enter_select(&mut self, select: &Select) {
+        let aliases = settled(self.enter_branch(select));
+        if let Some(frame) = self.frames.last_mut() {
+            frame.aliases = aliases;
+        }
+    }
+
+    /// Tells the columns of its answer.
+    fn enter_branch(&mut self, select: &Select) -> Columns {
         if let Some(frame) = self.frames.last_mut() {
             frame.sources.clear();
             frame.aliases = Columns::default();
@@ -159,27 +169,24 @@ impl<'a> Kinds<'a> {
                 }
             }
         }
-        let aliases = self.items(select);
-        if let Some(frame) = self.frames.last_mut() {
-            frame.aliases = aliases;
-        }
+        self.items(select)
     }
 
     /// The columns a query answers with.
     pub(super) fn columns_of(&self, query: &Query) -> Columns {
+        settled(self.columns_of_branch(query))
+    }
+
+    fn columns_of_branch(&self, query: &Query) -> Columns {
         let mut inside = self.clone();
         inside.enter_query(query);
         inside.columns_of_body(&query.body)
     }
 
-    pub(super) fn columns_of_body(&self, body: &SetExpr) -> Columns {
+    fn columns_of_body(&self, body: &SetExpr) -> Columns {
         match body {
-            SetExpr::Select(select) => {
-                let mut inside = self.clone();
-                inside.enter_select(select);
-                inside.frames.pop().map(|frame| frame.aliases).unwrap_or_default()
-            }
-            SetExpr::Query(query) => self.columns_of(query),
+            SetExpr::Select(select) => self.clone().enter_branch(select),
+            SetExpr::Query(query) => self.columns_of_branch(query),
             SetExpr::SetOperation { left, right, .. } => {
                 united(&self.columns_of_body(left), &self.columns_of_body(right))
             }
@@ -315,9 +322,12 @@ impl<'a> Kinds<'a> {
         None
     }
 
-    /// Of a column of an answer: a literal, elsewhere of the type that its place asks for, is a text there.
+    /// Of a column of a branch's answer: a literal, elsewhere of the type that its place asks for, is a text there.
     fn of_answered(&self, expr: &Expr) -> Option<Kind> {
-        self.of_expr(expr).or_else(|| literal(expr).map(|_| Kind::Text))
+        match unnested(expr) {
+            Expr::Value(value) if value.value == Value::Null => Some(Kind::Null),
+            _ => self.of_expr(expr).or_else(|| literal(expr).map(|_| Kind::Text)),
+        }
     }
 
     /// Of what becomes one value, as the results of a CASE.
@@ -420,6 +430,8 @@ impl<'a> Kinds<'a> {
             | "pg_subtract"
             | "pg_multiply"
             | "pg_divide"
+            | "pg_sum"
+            | "pg_avg"
             | "pg_round"
             | "pg_number"
             | "pg_part"
@@ -513,8 +525,8 @@ impl<'a> Kinds<'a> {
             if let (Some(a), Some(b)) = (a, b)
                 && a != b
                 && (a.is_time() || b.is_time())
-                // A literal, say, from which a series of days begins.
-                && ![a, b].contains(&&Kind::Text)
+                // A literal, say, from which a series of days begins, or NULL.
+                && ![a, b].iter().any(|kind| matches!(kind, Kind::Text | Kind::Null))
             {
                 return foreign("a set of times of different types", hints::SAME_CAST);
             }
@@ -526,12 +538,25 @@ impl<'a> Kinds<'a> {
 /// The columns of two branches below one another.
 fn united(left: &Columns, right: &Columns) -> Columns {
     let both = left.iter().enumerate().map(|(i, (name, kind))| {
-        let other = right.get(i).and_then(|(_, kind)| *kind);
-        let numbers = [*kind, other].iter().all(|kind| kind.is_some_and(Kind::is_number));
-        let same = numbers || *kind == other;
-        (name.clone(), common([*kind, other]).filter(|_| same))
+        let kind = match (*kind, right.get(i).and_then(|(_, kind)| *kind)) {
+            (Some(Kind::Null), other) | (other, Some(Kind::Null)) => other,
+            (a, b) if a == b => a,
+            (Some(a), Some(b)) if a.is_number() && b.is_number() => widest(&[Some(a), Some(b)]),
+            _ => None,
+        };
+        (name.clone(), kind)
     });
     Arc::new(both.collect())
+}
+
+/// The columns outside of the set of branches that they are of.
+fn settled(columns: Columns) -> Columns {
+    let is_null = |kind: &Option<Kind>| *kind == Some(Kind::Null);
+    if !columns.iter().any(|(_, kind)| is_null(kind)) {
+        return columns;
+    }
+    let settled = columns.iter().map(|(name, kind)| (name.clone(), kind.filter(|kind| *kind != Kind::Null)));
+    Arc::new(settled.collect())
 }
 
 /// Of what is reckoned of numbers of these kinds.
@@ -543,7 +568,11 @@ fn widest(kinds: &[Option<Kind>]) -> Option<Kind> {
 
 /// Of a column or a value that all of these become.
 fn common(kinds: impl IntoIterator<Item = Option<Kind>>) -> Option<Kind> {
-    let both = |a: Kind, b| if a.is_number() { widest(&[Some(a), Some(b)]).unwrap_or(a) } else { a };
+    let both = |a: Kind, b| match a {
+        Kind::Null => b,
+        _ if a.is_number() => widest(&[Some(a), Some(b)]).unwrap_or(a),
+        _ => a,
+    };
     kinds.into_iter().flatten().reduce(both)
 }
 
@@ -696,6 +725,41 @@ mod tests {
             let (sql, kinds) =
                 translated(&format!("WITH RECURSIVE d(v) AS ({series}) SELECT v FROM d")).expect(series);
             assert_eq!(kinds, [Some(kind)], "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_branch_of_null_leaves_a_column_its_kind() {
+        for (sql, kinds) in [
+            ("SELECT score FROM leads UNION ALL SELECT NULL", vec![Some(Kind::Number)]),
+            ("SELECT (NULL) UNION ALL (SELECT score FROM leads LIMIT 1)", vec![Some(Kind::Number)]),
+            ("SELECT 1 UNION ALL (SELECT NULL) UNION ALL SELECT 2.5", vec![Some(Kind::Number)]),
+            (
+                "SELECT NULL UNION ALL SELECT NULL UNION ALL SELECT moment FROM leads",
+                vec![Some(Kind::Instant)],
+            ),
+            (
+                "VALUES (1, NULL) UNION ALL SELECT score, tags FROM leads",
+                vec![Some(Kind::Number), Some(Kind::List)],
+            ),
+            (
+                "SELECT *, NULL FROM (SELECT id FROM leads) AS t UNION ALL SELECT NULL, score FROM leads",
+                vec![Some(Kind::Uuid), Some(Kind::Number)],
+            ),
+            ("SELECT NULL UNION SELECT NULL", vec![None]),
+            ("SELECT json_extract('{}', '$.a') UNION SELECT NULL UNION SELECT 1", vec![None]),
+            ("SELECT x FROM (SELECT NULL AS x) AS t UNION ALL SELECT score FROM leads", vec![None]),
+        ] {
+            assert_eq!(translated(sql).expect(sql).1, kinds, "{sql}");
+        }
+        let nulls = "SELECT moment AS m, score AS s FROM leads UNION ALL SELECT NULL, NULL";
+        for (asked, made) in [
+            ("m < '2026-10-01 12:00'", "m < '2026-10-01T12:00:00.000000Z'"),
+            ("s / 20 > 4", "pg_divide(s, 20) > 4"),
+        ] {
+            let (sql, _) = translated(&format!("WITH t AS ({nulls}) SELECT count(*) FROM t WHERE {asked}"))
+                .expect(asked);
+            assert!(sql.contains(made), "{sql}");
         }
     }
 

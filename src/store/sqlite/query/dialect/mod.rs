@@ -3,8 +3,9 @@
 //!
 //! The dialect spoken is SQLite's. A statement is parsed, the forms that only PostgreSQL has are replaced by SQLite's or by
 //! calls of [`super::postgres`], and a statement that had none is sent as it came. A form without a counterpart is refused
-//! with SQLite's own spelling, so nothing is answered that the two would answer differently. Nothing here decides
-//! what may be read: SQLite itself asks for everything that what comes out would do, see [`super::guard`].
+//! with SQLite's own spelling, so nothing is answered that the two would answer differently, but for the last digits of
+//! what is reckoned with quotients, see [`super::decimals`]. Nothing here decides what may be read: SQLite itself asks
+//! for everything that what comes out would do, see [`super::guard`].
 
 mod casts;
 mod forms;
@@ -275,6 +276,13 @@ impl VisitorMut for Translation<'_> {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Foreign> {
+        match factor {
+            TableFactor::NestedJoin { table_with_joins, .. } => self.joins(table_with_joins),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
     fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Foreign> {
         let (list, alias) = match factor {
             TableFactor::UNNEST {
@@ -463,6 +471,8 @@ impl Translation<'_> {
             // A half goes to the even number.
             ("round", [of]) if self.kinds.of_expr(of) == Some(Kind::Double) => renamed(call, "pg_even"),
             ("round", [_, _]) => renamed(call, "pg_round"),
+            ("sum", [of]) if self.kinds.of_expr(of) == Some(Kind::Number) => renamed(call, "pg_sum"),
+            ("avg", [of]) if self.kinds.of_expr(of) == Some(Kind::Number) => renamed(call, "pg_avg"),
             ("strpos", [_, _]) => renamed(call, "instr"),
             ("btrim", [of]) => *expr = trimmed(of, None, None),
             ("btrim", [of, what]) => *expr = trimmed(of, Some(what), None),

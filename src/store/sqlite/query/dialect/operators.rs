@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, Function, InTarget, Interval, JoinConstraint, JoinOperator, Select, UnaryOperator,
-    Value,
+    BinaryOperator, Expr, Function, InTarget, Interval, JoinConstraint, JoinOperator, Select, TableWithJoins,
+    UnaryOperator, Value,
 };
 use uuid::Uuid;
 
@@ -130,9 +130,9 @@ impl Translation<'_> {
         }
     }
 
-    /// What rows are chosen and joined by.
-    pub(super) fn conditions(&self, select: &mut Select) -> ControlFlow<Foreign> {
-        for join in select.from.iter_mut().flat_map(|table| &mut table.joins) {
+    /// What tables beside one another are joined by.
+    pub(super) fn joins(&self, table: &mut TableWithJoins) -> ControlFlow<Foreign> {
+        for join in &mut table.joins {
             if let JoinOperator::Join(JoinConstraint::On(on))
             | JoinOperator::Inner(JoinConstraint::On(on))
             | JoinOperator::Left(JoinConstraint::On(on))
@@ -144,6 +144,12 @@ impl Translation<'_> {
                 self.condition(on)?;
             }
         }
+        CONTINUE
+    }
+
+    /// What rows are chosen and joined by.
+    pub(super) fn conditions(&self, select: &mut Select) -> ControlFlow<Foreign> {
+        select.from.iter_mut().try_for_each(|table| self.joins(table))?;
         [&mut select.selection, &mut select.having]
             .into_iter()
             .flatten()
@@ -357,7 +363,7 @@ fn literal_as(kind: Kind, text: &str) -> ControlFlow<Foreign, Option<Expr>> {
             Ok(uuid) => made(quoted(uuid.to_string())),
             Err(_) => foreign("a text that is no uuid beside one", hints::UUID),
         },
-        Kind::Text | Kind::Interval => ControlFlow::Continue(None),
+        Kind::Text | Kind::Interval | Kind::Null => ControlFlow::Continue(None),
     }
 }
 
@@ -478,6 +484,8 @@ mod tests {
             "floor(score / 10) * 10 = 50",
             "2 / 3.0 * 3 = 2",
             "NOT 0.1::float8 + 0.2::float8 = 0.3::float8",
+            "(SELECT sum(n) = 0.3 AND avg(n) = 0.15 FROM (SELECT 0.1 AS n UNION ALL SELECT 0.2) AS t)",
+            "(SELECT sum(n) - 0.3 = 0 FROM (SELECT 0.1 AS n UNION ALL SELECT 0.2) AS t HAVING sum(n) = 0.3)",
         ] {
             assert_eq!(answered(&format!("SELECT {condition} FROM leads")), Value::Integer(1), "{condition}");
         }
@@ -529,6 +537,8 @@ mod tests {
             "SELECT 1 FROM leads WHERE origem IS TRUE",
             "SELECT 1 FROM leads GROUP BY origem HAVING count(*)",
             "SELECT 1 FROM leads AS a JOIN leads AS b ON a.score",
+            "SELECT 1 FROM leads AS a LEFT JOIN (leads AS b JOIN leads AS c ON b.origem) ON a.id = b.id",
+            "SELECT 1 FROM (leads AS a JOIN (leads AS b JOIN leads AS c ON c.score) ON a.id = b.id)",
             "SELECT count(*) FILTER (WHERE origem) FROM leads",
             "SELECT CASE WHEN score THEN 1 END FROM leads",
             "SELECT 1 FROM leads WHERE moment >= '2026-11'",
