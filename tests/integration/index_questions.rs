@@ -47,7 +47,7 @@ fn word() -> impl Strategy<Value = String> {
     let plain = one_of(
         "joao João JOAO ana casa site a b c sao padaria novo nada AND NOT OR not TO 日本 💥 1.000 São-Paulo_2 d'ávila x",
     );
-    let odd = one_of(r#"a\*b?c a\/b a\\b* a\\b\ \"c\" * ? ** *? \* "" && || \u0061 [a\ TO\ b]"#);
+    let odd = one_of(r#"a\*b?c a\/b a\\b* a\\b \"c\" * ? ** *? \* "" && || \u0061 [a TO b]"#);
     let phrase =
         proptest::collection::vec(plain.clone(), 1..4).prop_map(|words| format!("\"{}\"", words.join(" ")));
     prop_oneof![

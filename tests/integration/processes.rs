@@ -66,8 +66,9 @@ async fn with_everything_in_the_log(pipeline: &Pipeline, count: u128) -> Arc<slu
     let engine = pipeline.engine().await;
     engine.syncs.start(request(table("leads"))).await.expect("a sync");
     eventually("everything is in the log", async || {
-        let lag = engine.drains.lag().await.expect("the lag");
-        lag.iter().all(|lag| u128::try_from(lag.total).is_ok_and(|total| total == count))
+        // A broker that has just begun may not know yet who keeps the groups' offsets.
+        let lag = engine.drains.lag().await;
+        lag.is_ok_and(|lag| lag.iter().all(|lag| u128::try_from(lag.total).is_ok_and(|total| total == count)))
     })
     .await;
     engine

@@ -122,7 +122,7 @@ impl Place for Embedded {
     async fn add_strays(&self) -> u64 {
         let generation = self.index_folder().join("leads-000001");
         let opened = tantivy::Index::open_in_dir(generation).expect("the generation opens");
-        opened.tokenizers().register("words", tantivy::tokenizer::SimpleTokenizer::default());
+        opened.tokenizers().register("words-2", tantivy::tokenizer::SimpleTokenizer::default());
         let field = |name| opened.schema().get_field(name).expect("a field");
         let mut stray = tantivy::TantivyDocument::new();
         stray.add_bytes(field("_id"), b"zzz");

@@ -169,13 +169,15 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The first of two neighbouring ports that are free.
+/// The first of two neighbouring ports that are free, and that the system gives to no connection until they are bound.
 fn free_ports() -> u16 {
-    use std::net::TcpListener;
+    const BELOW_EPHEMERAL: std::ops::Range<u16> = 20_000..32_000;
     loop {
-        let first = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = first.local_addr().expect("an address").port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+        let [high, low, ..] = Uuid::new_v4().into_bytes();
+        let within = u16::from_be_bytes([high, low]) % (BELOW_EPHEMERAL.end - BELOW_EPHEMERAL.start);
+        let port = BELOW_EPHEMERAL.start + within;
+        let is_free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if is_free(port) && is_free(port + 1) {
             return port;
         }
     }
