@@ -87,7 +87,7 @@ struct Found {
     /// Those that refer to it and are not to be erased.
     left: u64,
     /// Others that share what entities are looked up by, by its column, where it was not what was asked for.
-    namesakes: Vec<(&'static str, u64)>,
+    namesakes: Result<Vec<(&'static str, u64)>, Fault>,
     /// Rows that still stand at the source; `None` where it could not be asked.
     at_source: Result<u64, Fault>,
     /// Tables of which the source could not be asked what refers to them.
@@ -278,7 +278,10 @@ impl Erasures {
                 ),
             );
         }
-        for (column, count) in &found.namesakes {
+        if let Err(fault) = &found.namesakes {
+            remain(store.name(), format!("others with the same address could not be looked for: {fault}"));
+        }
+        for (column, count) in found.namesakes.iter().flatten() {
             remain(
                 store.name(),
                 format!(

@@ -11,7 +11,7 @@ use sluice::{
     fault::FaultKind,
     index::{Index, elasticsearch::EsIndex},
     log::StartAt,
-    sink::{Applied, ApplyError, Sink},
+    sink::{Applied, ApplyError, Sink, SinkBatch},
 };
 use uuid::Uuid;
 
@@ -288,7 +288,11 @@ async fn an_index_that_goes_while_somebody_is_erased_keeps_none_of_the_others_fr
 #[tokio::test]
 async fn indices_that_were_put_back_are_prepared_again() {
     static RESTORED: AtomicBool = AtomicBool::new(false);
+    static MISSING: AtomicBool = AtomicBool::new(false);
     let server = FakeHttp::start(|_, request| {
+        if MISSING.load(Ordering::Relaxed) {
+            return Reply::Answer(200, "{}");
+        }
         let (uuid, meta) = if RESTORED.load(Ordering::Relaxed) {
             // Of before columns were defined.
             ("b", json!({ "sluice_columns": { "nome": "Text nome_de_antes" } }))
@@ -332,4 +336,10 @@ async fn indices_that_were_put_back_are_prepared_again() {
             assert_eq!(mapped(), expected, "once for each index");
         }
     }
+    MISSING.store(true, Ordering::Relaxed);
+    index.identities().await.expect_err("aliases that lead nowhere");
+    MISSING.store(false, Ordering::Relaxed);
+    let nothing = SinkBatch { events: Vec::new(), spans: Vec::new() };
+    index.apply("log", &nothing).await.expect("prepared before it is written");
+    assert_eq!(mapped(), 9, "whatever they were prepared by before they were away");
 }

@@ -92,8 +92,8 @@ impl Erasures {
             }
         };
         let namesakes = match value {
-            None => self.namesakes(*table, &keys).await?,
-            Some(_) => Vec::new(),
+            None => self.namesakes(*table, &keys).await,
+            Some(_) => Ok(Vec::new()),
         };
         let mut found = Found {
             targets: vec![(*table, keys)],

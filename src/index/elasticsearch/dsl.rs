@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::index::{
     Field,
     query::{Part, Query, Test},
+    words::composed,
 };
 
 pub(crate) fn query(asked: &Query) -> Value {
@@ -46,7 +47,14 @@ fn tested(field: &Field, test: &Test) -> Value {
     match test {
         Test::Exists => json!({ "exists": { "field": path } }),
         Test::Phrase(words, slop) => {
-            json!({ "match_phrase": { path: { "query": words.text, "slop": slop } } })
+            let phrase = |text: &str| json!({ "match_phrase": { path: { "query": text, "slop": slop } } });
+            let composed = composed(&words.text);
+            if composed == words.text {
+                phrase(&composed)
+            } else {
+                // A server folds no accent that is a sign of its own, in documents as here.
+                json!({ "dis_max": { "queries": [phrase(&words.text), phrase(&composed)] } })
+            }
         }
         Test::Is(value) => json!({ "term": { path: { "value": value } } }),
         Test::Shape(parts) => json!({ "wildcard": { path: { "value": pattern(parts) } } }),
@@ -107,7 +115,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::index::{fields::tests::of, query::Clauses};
+    use crate::index::{
+        fields::tests::of,
+        query::{Clauses, Words},
+    };
 
     /// A pattern as a server reads it.
     fn read(pattern: &str) -> Vec<Part> {
@@ -132,6 +143,18 @@ mod tests {
             }
         }
         parts
+    }
+
+    #[test]
+    fn a_text_whose_accents_are_signs_of_their_own_is_looked_for_as_it_is_and_composed() {
+        let asked = |text: &str| {
+            let words = Words { text: text.to_owned(), words: vec!["joao".to_owned()] };
+            tested(of("leads").get("nome").expect("a field"), &Test::Phrase(words, 0))
+        };
+        let phrase = |text| json!({ "match_phrase": { "nome": { "query": text, "slop": 0 } } });
+        assert_eq!(asked("João"), phrase("João"));
+        let both = [phrase("Joa\u{303}o"), phrase("João")];
+        assert_eq!(asked("Joa\u{303}o"), json!({ "dis_max": { "queries": both } }));
     }
 
     #[test]

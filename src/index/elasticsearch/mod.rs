@@ -97,7 +97,7 @@ pub struct EsIndex {
     introduced: AtomicBool,
     /// The indices as they were asked for last: others are not prepared.
     met: Mutex<Option<Vec<Identity>>>,
-    /// An alias was missing at the last write: somebody removed it under a running drain.
+    /// An alias was missing at the last write, or other indices were met: somebody changed them under a running drain.
     prepare_first: AtomicBool,
 }
 
@@ -127,6 +127,14 @@ impl EsIndex {
         Ok(())
     }
 
+    /// What is put back may be of before a column was defined: it is prepared before it is written, and nobody with another
+    /// definition has prepared it since.
+    fn prepare_anew(&self) {
+        self.prepared.store(false, Ordering::Relaxed);
+        self.introduced.store(false, Ordering::Relaxed);
+        self.prepare_first.store(true, Ordering::Relaxed);
+    }
+
     async fn count(&self, index: IndexName) -> Result<(String, u64), Fault> {
         #[derive(Deserialize)]
         struct Count {
@@ -147,14 +155,12 @@ impl Sink for EsIndex {
     async fn identities(&self) -> Result<Vec<Identity>, Fault> {
         let Some(found) = identity::of(&self.client, &self.names).await? else {
             // Whoever asked begins anew, and makes what is missing.
-            self.prepared.store(false, Ordering::Relaxed);
+            self.prepare_anew();
             return Err(identity::missing(self.client.origin()));
         };
         let met = self.met.lock().unwrap_or_else(PoisonError::into_inner).replace(found.clone());
         if met.is_some_and(|met| met != found) {
-            // What is put back may be of before a column was defined: nobody with another definition has prepared it since.
-            self.prepared.store(false, Ordering::Relaxed);
-            self.introduced.store(false, Ordering::Relaxed);
+            self.prepare_anew();
         }
         Ok(found)
     }

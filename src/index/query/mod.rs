@@ -88,7 +88,7 @@ impl Query {
 /// Words that a text is cut into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Words {
-    /// As it was written, composed: a server cuts it as it cut its documents.
+    /// As it was written: a server cuts it as it cut its documents.
     pub text: String,
     /// As the embedded index cuts it; never empty.
     pub words: Vec<String>,

@@ -84,7 +84,7 @@ fn words_of(field: &Field, text: &str, at: At) -> Result<Words, QueryError> {
     if words.is_empty() {
         return Err(no_words(field, at));
     }
-    Ok(Words { text: words::composed(text), words })
+    Ok(Words { text: text.to_owned(), words })
 }
 
 /// How many comparisons of the index a test comes to, near enough.
