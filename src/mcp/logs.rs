@@ -122,9 +122,24 @@ impl Visit for SessionField {
     }
 }
 
-/// Sends a client events of at least `least`, until it is gone.
-pub(super) async fn forward(peer: Peer<RoleServer>, heard: Heard, least: LoggingLevel, outgoing: Outgoing) {
-    let mut events = EVENTS.subscribe();
+/// Sends a client events of at least `least`, from now on, until it is gone.
+pub(super) fn forward(
+    peer: Peer<RoleServer>,
+    heard: Heard,
+    least: LoggingLevel,
+    outgoing: Outgoing,
+) -> impl Future<Output = ()> {
+    // Not when the task is first run: the client may count on it once it was answered.
+    forward_from(EVENTS.subscribe(), peer, heard, least, outgoing)
+}
+
+async fn forward_from(
+    mut events: broadcast::Receiver<Arc<LogEvent>>,
+    peer: Peer<RoleServer>,
+    heard: Heard,
+    least: LoggingLevel,
+    outgoing: Outgoing,
+) {
     loop {
         let event = match events.recv().await {
             Ok(event) => event,

@@ -16,9 +16,10 @@ use sluice::source::sample::{SampleServer, keys};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
+    time::timeout,
 };
 
-use super::eventually;
+use super::{PATIENCE, eventually};
 
 pub type Session = RunningService<RoleClient, ()>;
 
@@ -189,7 +190,8 @@ impl Events {
         Self { response, received: String::new() }
     }
 
-    /// The next event; `None` once the stream has ended.
+    /// The next event; `None` once the stream has ended. It panics if nothing comes in time: a stream would be waited
+    /// for without end.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(end) = self.received.find("\n\n") {
@@ -206,7 +208,9 @@ impl Events {
                 }
                 return Some(event);
             }
-            let chunk = self.response.chunk().await.ok().flatten()?;
+            let chunk = timeout(PATIENCE, self.response.chunk()).await;
+            let chunk = chunk.unwrap_or_else(|_| panic!("no event within {} s", PATIENCE.as_secs()));
+            let chunk = chunk.ok().flatten()?;
             self.received.push_str(std::str::from_utf8(&chunk).expect("text"));
         }
     }

@@ -294,11 +294,14 @@ pub async fn finished(engine: &Engine, id: Uuid) -> SyncStatus {
 
 /// Polls until something holds.
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let until = tokio::time::Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(tokio::time::Instant::now() < until, "not within {} s: {what}", PATIENCE.as_secs());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let polling = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    // A question may wait without end, too.
+    let in_time = tokio::time::timeout(PATIENCE, polling).await;
+    assert!(in_time.is_ok(), "not within {} s: {what}", PATIENCE.as_secs());
 }
 
 /// Waits without wanting to hear of it.

@@ -3,10 +3,14 @@
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 
 use tokio::process::Command;
 use uuid::Uuid;
+
+/// How long servers may take to start or stop; longer than the script waits itself.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Kafka and PostgreSQL on ports and in a folder of their own; stopped and deleted when dropped.
 pub struct Servers {
@@ -145,7 +149,10 @@ impl Servers {
     }
 
     async fn run(&self, command: &str, services: &[&str]) {
-        let output = self.command(command, services).output().await.expect("tools/services runs");
+        let ended =
+            tokio::time::timeout(PATIENCE, self.command(command, services).kill_on_drop(true).output());
+        let output = ended.await.unwrap_or_else(|_| panic!("{command} {services:?} did not end"));
+        let output = output.expect("tools/services runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 

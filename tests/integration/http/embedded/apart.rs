@@ -134,6 +134,12 @@ async fn a_client_hears_of_its_own_calls_and_of_nobody_elses() {
         ask(&other, call(2, "list_syncs")).await;
         reqwest::get(format!("{}/metrics", server.url)).await.expect("an answer");
     }
+    // What the metrics count at the source would take a fault that is meant for a call.
+    eventually("the rows are counted", async || {
+        let metrics = reqwest::get(format!("{}/metrics", server.url)).await.expect("an answer");
+        metrics.text().await.expect("text").contains("sluice_table_source_rows{table=\"chat_sessions\"}")
+    })
+    .await;
     server.source().script([refused("PGRST000")]);
     ask(&session, call(3, "get_supabase_dashboard")).await;
     server.source().script([refused("PGRST001")]);
