@@ -16,10 +16,13 @@ import floors
 import tell
 from embedded import Embedded
 from machine import Servers, drop_database, drop_indices, forget_offsets, fresh_database, remove_groups, remove_topics, server_versions
+from recorder import Recorder
 from runs import measured, output_of, save
 from small import measure_small
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+FLOORS = [("Postgres", "COPY", 1), ("Postgres", "COPY", 2), ("Elasticsearch", "bulk", 1), ("Elasticsearch", "bulk", 2),
+          ("Elasticsearch", "replayed bulk", 2)]
 STEPS = {"Postgres": "store", "Elasticsearch": "index", "both": "both"}
 
 
@@ -101,11 +104,11 @@ class Bench:
             forget_offsets(name)
         self.drop(name)
 
-    def floor(self, sink, connections):
+    def floor(self, sink, floor, connections):
         topic = self.topics[self.label]
         name = self.migrated(topic)
-        label = f"floor: {'COPY' if sink == 'Postgres' else 'bulk'} × {connections}"
-        command = [sys.executable, floors.__file__, sink, str(connections), self.captured, name, str(self.options.events)]
+        label = f"floor: {floor} × {connections}"
+        command = [sys.executable, floors.__file__, floor, str(connections), self.captured, name, str(self.options.events)]
         for kind in ("new", "again") if sink == "Elasticsearch" else ("new",):
             self.note(measured(command, self.env(name, topic), self.servers, (label, sink, kind)))
         self.drop(name)
@@ -126,8 +129,9 @@ class Bench:
         os.makedirs(self.captured, exist_ok=True)
         name = self.fresh()
         env = self.env(name, self.topics[label])
-        for step in ("store", "index"):
-            output_of([binary, "bench", step, "--events", str(self.options.events)], env)
+        with Recorder(env["ELASTICSEARCH_URL"], name, self.captured) as recorder:
+            for step in ("store", "index"):
+                output_of([binary, "bench", step, "--events", str(self.options.events)], env | {"ELASTICSEARCH_URL": recorder.url})
         floors.capture(env["DATABASE_URL"], name, self.captured)
         self.drop(name)
 
@@ -139,7 +143,7 @@ class Bench:
         peers = []
         if not self.options.no_peers:
             peers.append(("Python consumer", [sys.executable, script("consumer.py")], ("Postgres", "Elasticsearch"), False))
-            jobs += [lambda s=s, n=n: self.floor(s, n) for s in sinks if s != "both" for n in (1, 2)]
+            jobs += [lambda s=s, f=f, n=n: self.floor(s, f, n) for s, f, n in FLOORS if s in sinks]
         if self.options.spark:
             peers.append(("Spark", [self.options.spark, script("spark", "consume.py")], ("Postgres", "Elasticsearch"), True))
         if self.options.connect:

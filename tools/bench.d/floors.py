@@ -1,4 +1,8 @@
-"""The least that the servers must do: the very rows and documents that sluice wrote, with nothing before them."""
+"""The least that the servers must do: the very rows and documents that sluice wrote, with nothing before them.
+
+Documents are written in two ways: "bulk" writes each once, as it came to be; "replayed bulk" sends the very bodies that
+sluice sent, which hold every version of a lead that a batch ended with.
+"""
 
 import http.client
 import json
@@ -85,9 +89,9 @@ def in_parallel(works):
             done.result()
 
 
-def into_elasticsearch(folder, name, connections):
+def into_elasticsearch(folder, name, connections, bodies):
     work = queue.SimpleQueue()
-    for file in sorted(entry for entry in os.listdir(folder) if entry.startswith("bulk-")):
+    for file in sorted(entry for entry in os.listdir(folder) if entry.startswith(f"{bodies}-")):
         work.put(file)
     server = urlsplit(os.environ["ELASTICSEARCH_URL"])
     faults = []
@@ -114,12 +118,12 @@ def into_elasticsearch(folder, name, connections):
 
 
 def main():
-    sink, connections, folder, name, events = sys.argv[1:]
+    floor, connections, folder, name, events = sys.argv[1:]
     began = time.monotonic()
-    if sink == "Postgres":
+    if floor == "COPY":
         into_postgres(folder, int(connections))
     else:
-        into_elasticsearch(folder, name, int(connections))
+        into_elasticsearch(folder, name, int(connections), "replayed" if floor == "replayed bulk" else "bulk")
     print(json.dumps({"events": int(events), "seconds": time.monotonic() - began,
                       "peak_mib": peak_mib()}))
 
