@@ -362,7 +362,7 @@ pub(super) async fn unfilled(index: &dyn Index) -> Result<Lacks, Fault> {
     let unfilled = index.unfilled().await?.into_iter().map(|(name, columns)| {
         let problem = format!(
             "documents that were in the index {name} before its columns {} were defined as they are have no value in them, or an \
-             earlier one",
+             earlier one, or are searched by them as before",
             columns.join(", ")
         );
         (name, Remark::new(problem, NextStep::FillIndex { index: name.to_string() }))

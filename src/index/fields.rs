@@ -43,7 +43,7 @@ pub struct Fields {
     by_path: BTreeMap<String, Field>,
     /// How each member of `metadata` is indexed.
     members: BTreeMap<String, FieldKind>,
-    /// The field that holds the document's id.
+    /// The field that holds the document's id, in one term.
     id: String,
 }
 
@@ -170,7 +170,8 @@ impl Fields {
     }
 
     /// These fields as an index has them that was made with other definitions: a member of `metadata` stays of the kind
-    /// it was `made` with, because the tables that share it can't agree on another while their events are in there.
+    /// it was `made` with, because the tables that share it can't agree on another while their events are in there; so does
+    /// another field, where what it was made as takes every value of its kind.
     /// Equal fields are made once, however often an index is looked at.
     pub(super) fn keeping(&'static self, made: impl Fn(&str) -> Option<FieldKind>) -> &'static Self {
         static KEPT: Mutex<Vec<&'static Fields>> = Mutex::new(Vec::new());
@@ -181,6 +182,12 @@ impl Fields {
                 fields.by_path.remove(&format!("{path}.keyword"));
                 fields.add_whole(&path, made);
                 fields.members.insert(name.clone(), made);
+            }
+        }
+        for (path, made) in self.kept_beside_members(made) {
+            fields.add_whole(path, made);
+            if path == self.id && made == FieldKind::Text {
+                fields.id = format!("{path}.keyword");
             }
         }
         if fields == *self {
@@ -195,6 +202,29 @@ impl Fields {
         fields
     }
 
+    /// The fields that stay as they were `made`, but for members of `metadata`, and what that is.
+    fn kept_beside_members(
+        &self,
+        made: impl Fn(&str) -> Option<FieldKind>,
+    ) -> impl Iterator<Item = (&str, FieldKind)> {
+        use FieldKind::{Keyword, Long, Text};
+        self.beside_members().filter_map(move |field| {
+            let made = made(&field.path)?;
+            let takes_all = matches!((made, field.kind), (Text, Keyword) | (Keyword, Text | Long));
+            takes_all.then_some((field.path.as_str(), made))
+        })
+    }
+
+    /// The fields that are of another kind in `other`, but for members of `metadata`.
+    pub(super) fn unlike<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
+        let is_unlike = |field: &&Field| other.get(&field.path).is_some_and(|there| there.kind != field.kind);
+        self.beside_members().filter(is_unlike).map(|field| field.path.as_str())
+    }
+
+    fn beside_members(&self) -> impl Iterator<Item = &Field> {
+        self.iter().filter(|field| field.path == field.source && !field.path.starts_with("metadata."))
+    }
+
     /// The field of that path.
     pub fn get(&self, path: &str) -> Option<&Field> {
         self.by_path.get(path)
@@ -204,7 +234,7 @@ impl Fields {
         self.by_path.values()
     }
 
-    /// The path of the field that holds the document's id.
+    /// The path of the field that holds the document's id, in one term.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -350,6 +380,30 @@ pub(super) mod tests {
         assert_eq!(indices.fields(IndexName::from_name(catalog, "b").expect("b")).id(), "codigo");
         let other = IndexName::from_name(Catalog::built_in(), "leads").expect("leads");
         assert_eq!(indices.fields(other).iter().count(), 0, "an index of another catalog has no fields here");
+    }
+
+    #[test]
+    fn a_field_stays_as_it_was_made_where_it_takes_every_value_that_it_may_hold_now() {
+        let leads = of("leads");
+        let made = |path: &str| match path {
+            "id" | "score_qualificacao" => Some(FieldKind::Text),
+            "nome" => Some(FieldKind::Keyword),
+            "email" => Some(FieldKind::Long),
+            _ => None,
+        };
+        let kept = leads.keeping(made);
+        for (path, kind) in [
+            ("id", FieldKind::Text),
+            ("nome", FieldKind::Keyword),
+            ("nome.keyword", FieldKind::Keyword),
+            ("score_qualificacao", FieldKind::Double),
+            ("email", FieldKind::Text),
+        ] {
+            assert_eq!(kept.get(path).map(|field| field.kind), Some(kind), "{path}");
+        }
+        assert_eq!((leads.id(), kept.id()), ("id", "id.keyword"), "words have no order");
+        assert_eq!(leads.unlike(kept).collect::<Vec<_>>(), ["id", "nome"]);
+        assert!(std::ptr::eq(leads, leads.keeping(|_| None)));
     }
 
     #[test]

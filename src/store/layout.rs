@@ -196,7 +196,9 @@ fn not_ours(part: &'static str, table: Table) -> Fault {
 fn other_key(part: &'static str, table: Table, had: (&str, &str), has_client: bool) -> Fault {
     let key = &table.definition().key;
     let anew = if has_client {
-        format!("; to begin anew run DROP TABLE {table} and `sluice migrate`, then sync the whole of it")
+        format!(
+            "; to begin anew run DROP TABLE {table} and `sluice migrate`, rebuild its index (rebuild_index), then sync the whole of it"
+        )
     } else {
         String::new()
     };

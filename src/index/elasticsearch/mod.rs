@@ -24,7 +24,9 @@
 //! unknown column can neither clash with another nor fill the cluster's state. A column that is added to a definition
 //! is added to the index, and the documents there are have no value in it until the index is rebuilt, as they have an earlier
 //! one in a column that is read otherwise since (another `from` or `formerly`, another zone): its mapping's `_meta`
-//! remembers what columns are made of, and which of them documents have otherwise. One whose type changed is refused until then. A process
+//! remembers what columns are made of, and which of them documents have otherwise. One whose type changed is refused until then,
+//! but for a text that becomes the key, or a key that becomes a column: the index keeps it as words, or as one term, until it is
+//! rebuilt. A process
 //! with other definitions than an index was last prepared with writes nothing into it. A member of `metadata`, which
 //! tables share, keeps its type.
 //!
@@ -283,7 +285,8 @@ impl Index for EsIndex {
     }
 
     async fn versions(&self, table: Table, after: Option<&str>, limit: u32) -> Result<EntityPage, Fault> {
-        versions::page(&self.client, &self.names, table, after, limit).await
+        let fields = self.fields(IndexName::Entities(table)).await;
+        versions::page(&self.client, &self.names, table, fields, after, limit).await
     }
 
     async fn remove_strays(&self, table: Table, strays: &[Stray]) -> Result<(), Fault> {

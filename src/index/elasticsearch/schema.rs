@@ -35,6 +35,7 @@ pub(super) async fn prepare_index(client: &Client, names: &Names, index: IndexNa
     let mut layout = names.serving_layout(index);
     let mut unfilled: BTreeSet<String> = made.lacks(&layout.mappings["properties"]).into_iter().collect();
     unfilled.extend(made_otherwise(made.columns().as_ref(), &layout.columns));
+    unfilled.extend(made.kept.iter().cloned());
     let mut meta = made.meta.clone();
     meta[COLUMNS] = json!(layout.columns);
     if !unfilled.is_empty() && holds_documents(client, &layout.alias).await? {
@@ -114,6 +115,8 @@ pub(super) struct Made {
     name: String,
     properties: Value,
     meta: Value,
+    /// The fields that it has as they are defined only once it is rebuilt.
+    kept: Vec<String>,
 }
 
 impl Made {
@@ -137,6 +140,7 @@ impl Made {
     pub(super) fn unfilled(&self, wanted: &Columns) -> Vec<String> {
         let mut unfilled = self.stays_unfilled();
         unfilled.extend(made_otherwise(self.columns().as_ref(), wanted));
+        unfilled.extend(self.kept.iter().cloned());
         unfilled.into_iter().collect()
     }
 
@@ -154,8 +158,8 @@ impl Made {
     }
 }
 
-/// Learns how the index that serves keeps the members of `metadata`: it can't be given others, and tables that are
-/// defined later may have others. Returns what it was made with.
+/// Learns in what kind the index that serves keeps its fields: it can't be given another, and tables that are defined later
+/// may have other members of `metadata`, or a table another key. Returns what it was made with.
 pub(super) async fn look_at(client: &Client, names: &Names, index: IndexName) -> Result<Made, Fault> {
     let alias = names.alias(index);
     let doing = format!("looking at the mapping of {alias}");
@@ -169,9 +173,14 @@ pub(super) async fn look_at(client: &Client, names: &Names, index: IndexName) ->
     let mappings = &mut made["mappings"];
     let (properties, meta) = (mappings["properties"].take(), mappings["_meta"].take());
     let members = &properties["metadata"]["properties"];
-    names.found(index, |path| kind_of(&members[path.strip_prefix("metadata.")?]));
+    names.found(index, |path| match path.strip_prefix("metadata.") {
+        Some(member) => kind_of(&members[member]),
+        // One that somebody else made without its whole values can be neither counted nor sorted by.
+        None => kind_of(&properties[path]).filter(|_| !properties[path]["fields"]["keyword"].is_null()),
+    });
+    let kept = names.kept(index);
     let meta = if meta.is_object() { meta } else { json!({}) };
-    Ok(Made { name, properties, meta })
+    Ok(Made { name, properties, meta, kept })
 }
 
 /// Template, index and alias, whatever the columns of an index that is there. The index, where its alias shows what was

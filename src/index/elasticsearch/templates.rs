@@ -27,7 +27,7 @@ const DEFAULT_FIELDS: usize = 1000;
 pub(super) struct Names {
     aliases: Vec<(IndexName, String)>,
     indices: Indices,
-    /// What serves, where it was made with other kinds of members than the definitions would give it now.
+    /// What serves, where it was made with other kinds of fields than the definitions would give it now.
     serving: RwLock<HashMap<IndexName, &'static Fields>>,
     prefix: String,
 }
@@ -79,7 +79,12 @@ impl Names {
         self.layout_with(index, self.indices.fields(index))
     }
 
-    /// The index that serves, as it should be: members of `metadata` stay as it was made with them.
+    /// The fields that the index that serves has as they are defined only once it is rebuilt; members of `metadata` are none.
+    pub(super) fn kept(&self, index: IndexName) -> Vec<String> {
+        self.indices.fields(index).unlike(self.fields(index)).map(str::to_owned).collect()
+    }
+
+    /// The index that serves, as it should be: what it can keep stays as it was made with it.
     pub(super) fn serving_layout(&self, index: IndexName) -> Layout {
         self.layout_with(index, self.fields(index))
     }

@@ -11,14 +11,14 @@ use super::{PART, client::Client, operation::server_id, templates::Names};
 use crate::{
     domain::{JsonObject, Table},
     fault::Fault,
-    index::{EntityPage, Hit, IndexName, Lacking, Rebuild, Stray},
+    index::{EntityPage, Fields, Hit, IndexName, Lacking, Rebuild, Stray, documents::EVENT},
 };
 
 /// Documents of two indices that are compared at a time.
 const COMPARED: usize = 5_000;
 
-/// Part of an answer would look like documents that are missing, so there is none. Nothing of a document but its place, its
-/// key, by which it is sorted, and its version.
+/// Part of an answer would look like documents that are missing, so there is none. Nothing of a document but its place, what
+/// it is sorted by, its version, and the parts that are asked for.
 const PARTS: &str = "filter_path=timed_out,hits.hits._id,hits.hits._routing,hits.hits.sort,hits.hits._version,hits.hits._source,error,status";
 
 #[derive(Deserialize)]
@@ -42,7 +42,7 @@ struct FoundHit {
     /// Of a document that somebody placed otherwise than by its id.
     #[serde(default, rename = "_routing")]
     routing: Option<String>,
-    /// Its key first, `null` where it has none, of a document that was sorted by it.
+    /// What it was sorted by: its key first, or `null` where it has none, of a table's page.
     #[serde(default)]
     sort: Vec<Value>,
     #[serde(rename = "_version")]
@@ -57,9 +57,18 @@ impl FoundHit {
         self.sort.first()?.as_str()
     }
 
-    /// What it is found by as a document: its key, or its id where it has none.
-    fn name(self) -> String {
-        self.key().map(str::to_owned).unwrap_or(self.id)
+    /// As a document of a table's: by its key, or by its id where it has none. `None` where it was made when the table had
+    /// another key: no row is its any more.
+    fn entity(self, table: Table) -> Option<Hit> {
+        let key = match self.source.get(&table.definition().key.column) {
+            Some(Value::String(key)) => Some(key.clone()),
+            Some(Value::Number(key)) => Some(key.to_string()),
+            _ => None,
+        };
+        let is_under_key = key.as_deref().is_some_and(|key| server_id(key) == self.id);
+        // What somebody else put there bears no event.
+        let is_of_another_key = !is_under_key && self.routing.is_none() && self.source.contains_key(EVENT);
+        (!is_of_another_key).then(|| Hit { id: key.unwrap_or(self.id), source: JsonObject::new() })
     }
 }
 
@@ -68,11 +77,13 @@ pub(super) async fn page(
     client: &Client,
     names: &Names,
     table: Table,
+    fields: &Fields,
     after: Option<&str>,
     limit: u32,
 ) -> Result<EntityPage, Fault> {
     let index = IndexName::Entities(table);
-    let found = search(client, &names.alias(index), &next(index, after, limit as usize)?).await?;
+    let by_key = next(fields.id(), after, limit as usize)?;
+    let found = search(client, &names.alias(index), &by_key).await?;
     let mut page = EntityPage { next: behind(&found, limit as usize), ..EntityPage::default() };
     for hit in found {
         let is_entity = |key: &&str| {
@@ -91,16 +102,12 @@ fn behind(found: &[FoundHit], limit: usize) -> Option<String> {
     found.last().filter(|_| found.len() >= limit).map(|last| json!(last.sort).to_string())
 }
 
-/// Asks for the next documents of an index. Those of one key are told apart by when they were written, so that a page
-/// that ends between them leaves none out; those without a key come last.
-fn next(index: IndexName, after: Option<&str>, limit: usize) -> Result<Value, Fault> {
-    let key = match index {
-        IndexName::Eventos => "id",
-        IndexName::Entities(table) => &table.definition().key.column,
-    };
+/// Asks for the next documents of an index, in the order of a field. Those of one value are told apart by when they were
+/// written, so that a page that ends between them leaves none out; those without one come last.
+fn next(field: &str, after: Option<&str>, limit: usize) -> Result<Value, Fault> {
     let mut body = json!({
         "size": limit,
-        "sort": [{ key: { "order": "asc" } }, { "_seq_no": { "order": "asc" } }],
+        "sort": [{ field: { "order": "asc" } }, { "_seq_no": { "order": "asc" } }],
         "_source": false,
         "version": true,
         "track_total_hits": false,
@@ -122,7 +129,15 @@ pub(super) async fn lacking_in(
     after: Option<&str>,
 ) -> Result<Lacking, Fault> {
     let (index, alias) = (rebuild.index, names.alias(rebuild.index));
-    let mut found = search(client, &alias, &next(index, after, COMPARED)?).await?;
+    // Not by the key: the index that serves may have been made when the table had another.
+    let (order, parts) = match index {
+        IndexName::Eventos => ("id", json!(["tipo_evento", "entidade.id"])),
+        IndexName::Entities(table) => (EVENT, json!([table.definition().key.column, EVENT])),
+    };
+    let mut ordered = next(order, after, COMPARED)?;
+    // Nor was an index that somebody else made ever prepared, where its types are others.
+    ordered["sort"][0][order]["unmapped_type"] = json!("keyword");
+    let mut found = search(client, &alias, &ordered).await?;
     let next = behind(&found, COMPARED);
     let by_id = |found: &[FoundHit], source: Value| {
         let ids: Vec<&str> = found.iter().map(|hit| hit.id.as_str()).collect();
@@ -140,15 +155,15 @@ pub(super) async fn lacking_in(
         let there: HashSet<String> = there.into_iter().map(|hit| hit.id).collect();
         found.retain(|hit| !there.contains(&hit.id));
     }
-    if index == IndexName::Eventos && !found.is_empty() {
+    if !found.is_empty() {
         // Whose they are.
-        found = search(client, &alias, &by_id(&found, json!(["tipo_evento", "entidade.id"]))).await?;
+        found = search(client, &alias, &by_id(&found, parts)).await?;
     }
-    let document = |mut hit: FoundHit| {
-        let source = std::mem::take(&mut hit.source);
-        Hit { id: hit.name(), source }
-    };
-    let documents = found.into_iter().map(document).collect();
+    let documents = found.into_iter().filter_map(|hit| match index {
+        IndexName::Eventos => Some(Hit { id: hit.id, source: hit.source }),
+        IndexName::Entities(table) => hit.entity(table),
+    });
+    let documents = documents.collect();
     Ok(Lacking { documents, next })
 }
 

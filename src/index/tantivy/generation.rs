@@ -74,7 +74,8 @@ impl Generation {
     pub(super) fn open(folder: &Path, index: IndexName, fields: &'static Fields) -> Result<Self, IndexError> {
         let made = Index::open_in_dir(folder)?;
         let schema = made.schema();
-        let fields = fields.keeping(|path| kind_in(&schema, path));
+        let of_member = |path: &str| path.starts_with("metadata.").then(|| kind_in(&schema, path)).flatten();
+        let fields = fields.keeping(of_member);
         let layout = Layout::of(fields);
         match layout.fit(&schema) {
             Fit::Same => {}

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use sluice::{
     domain::{Catalog, Definition, Table},
     fault::FaultKind,
-    index::{IndexName, SearchError},
-    sink::Applied,
+    index::{Index, IndexName, SearchError},
+    sink::{Applied, Sink},
 };
 
 use super::{NEVER, hits, of_text, only};
@@ -383,4 +383,73 @@ async fn a_table_that_is_added_before_another_leaves_the_members_of_metadata_as_
         1,
         "a rebuild follows the first"
     );
+}
+
+#[tokio::test]
+async fn where_a_key_is_replaced_no_table_stops_that_need_not_and_a_rebuild_misses_no_document_of_the_former_key()
+ {
+    let keyed = |key: &str, column: &str| {
+        let toml = format!(
+            "name = \"coisas\"\nabout = \"x\"\nentity = \"coisa\"\nkey = {{ {key} }}\n\
+             event = {{ categoria = \"c\", evento = \"e\" }}\ncolumns = [{{ {column} }}]\n"
+        );
+        catalog_of(vec![Definition::parse(&toml).unwrap_or_else(|error| panic!("{toml}: {error}"))])
+    };
+    let (slug, title) = ("= \"slug\", type = \"text\"", "= \"titulo\", type = \"text\"");
+    let (big, whole) = ("= \"n\", type = \"bigint\"", "= \"n\", type = \"integer\"");
+    let rows = [r#"{"slug":"a","titulo":"Casa Azul","n":7}"#, r#"{"slug":"b","titulo":"Casa Verde","n":8}"#];
+    for ((key, column), (new_key, new_column), keeps) in [
+        ((slug, title), (title, slug), Some(["slug", "titulo"])),
+        ((big, title), (title, whole), Some(["n", "titulo"])),
+        // Numbers have another order than keys.
+        ((slug, whole), (big, slug), None),
+    ] {
+        let define = |key: &str, column: &str| keyed(&format!("column {key}"), &format!("name {column}"));
+        let (first, before) = define(key, column);
+        let corner = Corner::new();
+        let index = corner.index_of(first);
+        index.prepare().await.expect("prepared");
+        applied(&index, (0..).zip(rows).map(|(n, row)| of_text(n, before, row)).collect()).await;
+
+        let (then, after) = define(new_key, new_column);
+        let of = IndexName::Entities(after);
+        let index = corner.index_of(then);
+        let anew = || vec![of_text(3, after, rows[0])];
+        index.make_visible().await.expect("visible");
+        match keeps {
+            Some(kept) => {
+                index.prepare().await.expect("what the index keeps takes every value");
+                assert_eq!(
+                    index.unfilled().await.expect("an answer"),
+                    [(of, kept.map(str::to_owned).to_vec())]
+                );
+                assert_eq!(applied(&index, anew()).await.entities, 1);
+                assert_eq!(hits(&index, of, "*").await, 3);
+                let page = index.versions(after, None, 10).await.expect("a page");
+                assert_eq!((page.entities.len(), page.strays.len()), (1, 2), "{new_key}");
+            }
+            None => {
+                let told = index.prepare().await.expect_err("another order").advice.to_string();
+                assert!(told.contains("rebuild the index"), "{told}");
+            }
+        }
+
+        let rebuild = index.begin_rebuild(of, uuid::Uuid::nil()).await.expect("a rebuild");
+        let sink = index.rebuild_sink(&rebuild);
+        applied(&*sink, anew()).await;
+        sink.make_visible().await.expect("visible");
+        let lacking = index.lacking_in(&rebuild, None).await.expect("compared");
+        assert!(lacking.documents.is_empty() && lacking.next.is_none(), "{lacking:?}");
+        // Put there by somebody else.
+        let path = format!("{}/_doc/alheio?refresh=true", corner.alias("coisas"));
+        assert_eq!(corner.ask("PUT", &path, Some(json!({"nota": 1}))).await.0, 201);
+        let lacking = index.lacking_in(&rebuild, None).await.expect("compared").documents;
+        assert_eq!(lacking.iter().map(|hit| &*hit.id).collect::<Vec<_>>(), ["alheio"]);
+
+        index.serve_rebuilt(&rebuild).await.expect("swapped");
+        index.end_rebuild(&rebuild).await.expect("ended");
+        index.prepare().await.expect("prepared");
+        assert_eq!(index.unfilled().await.expect("an answer"), []);
+        assert_eq!(hits(&index, of, "*").await, 1);
+    }
 }
