@@ -283,7 +283,16 @@ impl Doctor {
         );
         let mut findings = operations::unattended_findings(&standings);
         // Whatever kept them from being told is a finding already.
-        let (_, problems) = rebuilds.unwrap_or_default();
+        let (rebuilds, problems) = rebuilds.unwrap_or_default();
+        let lately = rebuilds.iter().filter_map(|rebuild| rebuild.fails_lately(Utc::now()));
+        findings.extend(lately.map(|problem| {
+            Finding::warning(
+                index,
+                "rebuilds",
+                problem,
+                "it is tried again by itself; look again in a minute",
+            )
+        }));
         findings.extend(problems.into_iter().map(|Remark { problem, next_step }| {
             Finding::new(index, "rebuilds", Outcome::Failed, problem, next_step)
         }));

@@ -117,19 +117,29 @@ impl RebuildStatus {
 
     /// What is wrong with it, where it has been for long.
     fn problem(&self, now: DateTime<Utc>) -> Option<Remark> {
-        let index = self.index;
-        let error = self.last_error.as_deref().unwrap_or("no error is known");
         if self.phase == RebuildPhase::Refused {
+            let (index, error) = (self.index, self.error());
             return Some(format!("the index {index} was not made anew: {error}").into());
         }
-        let since = self.failing_since.filter(|since| now - *since > TOLD_AFTER)?;
-        let since = since.format("%Y-%m-%dT%H:%M:%SZ");
-        Some(
-            format!(
-                "making the index {index} anew has failed since {since}, and the old one serves on: {error}"
-            )
-            .into(),
-        )
+        self.failing_since.filter(|since| now - *since > TOLD_AFTER)?;
+        self.failing().map(Remark::from)
+    }
+
+    /// What it fails with, where that may pass yet.
+    pub(super) fn fails_lately(&self, now: DateTime<Utc>) -> Option<String> {
+        self.failing().filter(|_| self.problem(now).is_none())
+    }
+
+    fn failing(&self) -> Option<String> {
+        let (index, error) = (self.index, self.error());
+        let since = self.failing_since?.format("%Y-%m-%dT%H:%M:%SZ");
+        Some(format!(
+            "making the index {index} anew has failed since {since}, and the old one serves on: {error}"
+        ))
+    }
+
+    fn error(&self) -> &str {
+        self.last_error.as_deref().unwrap_or("no error is known")
     }
 }
 
@@ -656,6 +666,16 @@ mod tests {
         assert_eq!(told(None, just_begun), "");
         assert_eq!(told(Some(beat(None)), begun.clone()), "");
         assert_eq!(told(Some(beat(Some(30))), begun.clone()), "", "it may pass");
+        let lately = |seconds| {
+            let mut status = begun.clone();
+            status.hear(Some(&beat(Some(seconds))), now);
+            status.fails_lately(now)
+        };
+        assert!(
+            lately(30).is_some_and(|told| told.ends_with(": read-only")),
+            "who examines hears it at once"
+        );
+        assert_eq!(lately(90), None, "it is a problem by then");
         let failing = told(Some(beat(Some(90))), begun.clone());
         assert!(failing.contains("has failed since") && failing.ends_with(": read-only"), "{failing}");
         let refused = RebuildStatus {

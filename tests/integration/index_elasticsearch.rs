@@ -155,6 +155,30 @@ async fn an_index_of_other_types_parks_nothing_and_a_rebuild_puts_it_right() {
 }
 
 #[tokio::test]
+async fn a_rebuild_takes_the_place_of_the_index_that_serves_though_another_served_when_it_was_begun() {
+    let (corner, index) = Corner::prepared().await;
+    let (leads, of) = (corner.alias("leads"), IndexName::Entities(table("leads")));
+    let first = index.begin_rebuild(of, Uuid::nil()).await.expect("begun");
+    index.serve_rebuilt(&first).await.expect("swapped");
+    index.end_rebuild(&first).await.expect("ended");
+    let rebuild = index.begin_rebuild(of, Uuid::nil()).await.expect("begun");
+    // It is made anew under its first name, as for a drain that finds none.
+    assert_eq!(corner.ask("DELETE", &format!("{leads}-000002"), None).await.0, 200);
+    corner.index().prepare().await.expect("prepared");
+    let identities = async || index.identities().await.expect("identities");
+    let before = identities().await;
+
+    index.serve_rebuilt(&rebuild).await.expect("swapped");
+    index.serve_rebuilt(&rebuild).await.expect("swapped already");
+    index.end_rebuild(&rebuild).await.expect("ended");
+    assert_eq!(index.rebuilds().await.expect("rebuilds"), []);
+    assert_eq!(identities().await, before, "it stands for that one");
+    let (_, indices) = corner.ask("GET", &format!("{leads}-*/_alias"), None).await;
+    let names = indices.as_object().expect("indices").keys().collect::<Vec<_>>();
+    assert_eq!(names, [&format!("{leads}-000003")], "and nothing else is left");
+}
+
+#[tokio::test]
 async fn an_index_that_bears_the_aliass_name_is_a_matter_for_a_person() {
     let corner = Corner::new();
     corner.ask("PUT", &corner.alias("leads"), None).await;

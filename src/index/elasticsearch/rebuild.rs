@@ -44,7 +44,7 @@ const COUNTING: &str = "counting documents of the index that is built";
 struct Mark {
     id: Uuid,
     started_at: DateTime<Utc>,
-    /// The index that served when it was begun.
+    /// The index that served when it was begun, and from when the alias moves, the one that served until then.
     replaces: String,
     #[serde(default)]
     erasures: Uuid,
@@ -99,6 +99,11 @@ impl IndexState {
 
     fn id(&self) -> String {
         identity::id_of(&self.settings.index.uuid, self.mappings.meta.stands_for.as_ref())
+    }
+
+    /// Whether it is what this rebuild builds.
+    fn is_of(&self, rebuild: Uuid) -> bool {
+        self.mark().is_some_and(|mark| mark.id == rebuild)
     }
 
     fn serves(&self, alias: &str) -> bool {
@@ -223,19 +228,21 @@ fn find_rebuild(index: IndexName, alias: &str, states: &BTreeMap<String, IndexSt
 
 /// The index of a rebuild, by name; `None` when the rebuild is over.
 async fn index_of(client: &Client, alias: &str, id: Uuid) -> Result<Option<(String, IndexState)>, Fault> {
-    let is_it = |index: &IndexState| index.mark().is_some_and(|mark| mark.id == id);
-    Ok(states(client, alias).await?.into_iter().find(|(_, index)| is_it(index)))
+    Ok(states(client, alias).await?.into_iter().find(|(_, index)| index.is_of(id)))
 }
 
 pub(super) async fn serve(client: &Client, names: &Names, rebuild: &Rebuild) -> Result<(), Fault> {
     let alias = &*names.alias(rebuild.index);
-    let Some((name, index)) = index_of(client, alias, rebuild.id).await? else {
+    let states = states(client, alias).await?;
+    let Some((name, index)) = states.iter().find(|(_, index)| index.is_of(rebuild.id)) else {
         return Err(over(rebuild));
     };
-    let Some(mark) = index.mark().filter(|_| !index.serves(alias)) else { return Ok(()) };
+    let Some(mut mark) = index.mark().filter(|_| !index.serves(alias)).cloned() else { return Ok(()) };
     check_begun(client, names, rebuild.index).await?;
     let doing = format!("moving the alias {alias} to {name}");
-    if let Some(replaced) = states(client, alias).await?.get(&mark.replaces) {
+    if let Some((replaces, replaced)) = states.iter().find(|(_, index)| index.serves(alias)) {
+        // Another one than when it was begun, where somebody deleted that since.
+        mark.replaces.clone_from(replaces);
         // Before it serves: nobody shall take it for an index that was made anew by hand.
         let taken = StandsFor { id: replaced.id(), uuid: index.settings.index.uuid.clone() };
         let log = &replaced.mappings.meta.log;
@@ -273,10 +280,8 @@ pub(super) async fn serves_what_was_built(
     rebuild: &Rebuild,
 ) -> Result<bool, Fault> {
     let alias = &*names.alias(rebuild.index);
-    let is_built = |index: &IndexState| {
-        let building = index.mark().is_some_and(|mark| mark.id == rebuild.id);
-        building || index.mappings.meta.rebuilt_by == Some(rebuild.id)
-    };
+    let is_built =
+        |index: &IndexState| index.is_of(rebuild.id) || index.mappings.meta.rebuilt_by == Some(rebuild.id);
     Ok(states(client, alias).await?.values().any(|index| index.serves(alias) && is_built(index)))
 }
 
