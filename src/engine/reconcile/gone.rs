@@ -361,7 +361,7 @@ impl Reconcile {
         let (entries, earlier): (Vec<Entry>, Vec<Entry>) =
             entries.into_iter().partition(|entry| table.key.kind.is_key(&entry.appended.entity));
         let earlier = earlier.into_iter().map(|entry| entry.appended).filter(|one| !one.removed);
-        Ok(Some((entries, earlier.map(|one| Appended { removed: true, ..one }).collect())))
+        Ok(Some((entries, earlier.map(|one| removed_with_its_key(table, one)).collect())))
     }
 
     pub(super) fn too_many(&self, gone: u64, removed: u64) -> Fault {
@@ -374,6 +374,12 @@ impl Reconcile {
 fn requests(keys: Vec<String>) -> Vec<Vec<String>> {
     const MAX_CHARACTERS: usize = 6_000;
     let mut requests: Vec<Vec<String>> = Vec::new();
+/// An entity as removed because its key is none any more. By a removal's id: where the key's type is put back and the row is
+/// gone, the sinks have no event of that id, so that its removal is appended.
+fn removed_with_its_key(table: Table, one: Appended) -> Appended {
+    Appended { event: removal_id(table, &one.entity, one.versao), removed: true, ..one }
+}
+
     let mut room = 0;
     for key in keys {
         let spelled =
@@ -399,6 +405,16 @@ mod tests {
     #[test]
     fn ordinary_keys_are_one_request_and_long_ones_several() {
         let uuids: Vec<String> = (0..KEYS).map(|n| Uuid::from_u128(n as u128).to_string()).collect();
+    use crate::domain::Catalog;
+
+    #[test]
+    fn an_entity_whose_key_is_none_any_more_is_removed_by_an_id_that_no_row_has() {
+        let table = Catalog::built_in().get("leads").expect("leads");
+        let last =
+            Appended { entity: "abc".to_owned(), event: Uuid::from_u128(1), versao: 7, removed: false };
+        let event = removal_id(table, "abc", 7);
+        assert_eq!(removed_with_its_key(table, last.clone()), Appended { event, removed: true, ..last });
+    }
         assert_eq!(requests(uuids.clone()), [uuids]);
         let long: Vec<String> = (0..5).map(|n| format!("{n}{}", "é".repeat(400))).collect();
         let asked = requests(long.clone());
