@@ -50,7 +50,7 @@ fn differing(made: Option<&Columns>, now: &Columns) -> Vec<String> {
 }
 
 /// What a process learns whose definition is not the one that an index's documents are made by.
-fn another_definition(index: IndexName, columns: &[String]) -> String {
+pub(crate) fn another_definition(index: IndexName, columns: &[String]) -> String {
     format!(
         "the documents of {index} are made by another definition than this process has; they differ in: {}",
         columns.join(", ")
@@ -349,6 +349,10 @@ pub struct Rebuild {
     /// The version of the ledger of erasures when it was begun.
     #[serde(skip)]
     pub erasures: Uuid,
+    /// The columns in which the definition that it was begun by differs from this process's; none where the index brings what is
+    /// built up to date itself.
+    #[serde(skip)]
+    pub differing: Vec<String>,
 }
 
 /// Documents of the index that serves which the one that is built has not.

@@ -548,6 +548,7 @@ fn rebuild_of(index: IndexName, entry: &Entry, building: &Building) -> Rebuild {
         started_at: building.started_at,
         serves: entry.serving == building.generation,
         erasures: building.erasures,
+        differing: Vec::new(),
     }
 }
 
