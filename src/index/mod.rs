@@ -32,6 +32,7 @@ use crate::{
     domain::{Catalog, JsonObject, Table, json},
     fault::Fault,
     log::StartAt,
+    next_step::NextStep,
     sink::{Claim, Sink},
     streaming::Streamed,
 };
@@ -355,6 +356,21 @@ pub struct Rebuild {
     pub differing: Vec<String>,
 }
 
+/// Columns in which documents have no value, or an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfilled {
+    pub index: IndexName,
+    pub columns: Vec<String>,
+    /// What fills them.
+    pub next_step: NextStep,
+}
+
+impl Unfilled {
+    fn until_rebuilt(index: IndexName, columns: Vec<String>) -> Self {
+        Self { index, columns, next_step: NextStep::FillIndex { index: index.to_string() } }
+    }
+}
+
 /// Documents of the index that serves which the one that is built has not.
 #[derive(Debug, Default)]
 pub struct Lacking {
@@ -431,12 +447,11 @@ pub trait Index: Sink {
     /// When the index can't be reached or refuses.
     async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault>;
 
-    /// The columns of each index that came or were defined otherwise after documents were in it: those have no value there,
-    /// or an earlier one, until it is rebuilt.
+    /// What documents of each index lack because they were in it before columns came or were defined otherwise.
     ///
     /// # Errors
     /// When the index can't be reached.
-    async fn unfilled(&self) -> Result<Vec<(IndexName, Vec<String>)>, Fault>;
+    async fn unfilled(&self) -> Result<Vec<Unfilled>, Fault>;
 
     /// The rebuilds that were begun and not ended, by whatever process.
     ///

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use sluice::{
     domain::{Catalog, Definition, Table},
     fault::FaultKind,
-    index::{IndexName, SearchError},
+    index::{IndexName, SearchError, Unfilled},
+    next_step::NextStep,
     sink::Applied,
 };
 
@@ -241,9 +242,11 @@ async fn a_column_that_documents_lack_is_told_until_the_index_is_rebuilt<B: Inde
     let more = r#", { name = "cor", type = "text" }"#;
     let (then, after) = catalog_of(vec![defined("coisas", "bigint", &columns(more))]);
     let of = IndexName::Entities(after);
+    let next_step = NextStep::FillIndex { index: of.to_string() };
+    let lacks_cor = [Unfilled { index: of, columns: vec!["cor".to_owned()], next_step }];
     let index = bench.prepared_with(then).await;
     assert_eq!(hits(&*index, of, "cor:azul").await, 0);
-    assert_eq!(index.unfilled().await.expect("an answer"), [(of, vec!["cor".to_owned()])]);
+    assert_eq!(index.unfilled().await.expect("an answer"), lacks_cor);
     drop(index);
     let index = bench.prepared_with(then).await;
     assert_eq!(index.unfilled().await.expect("an answer").len(), 1, "whoever begins later knows it, too");
@@ -262,7 +265,7 @@ async fn a_column_that_documents_lack_is_told_until_the_index_is_rebuilt<B: Inde
     let other = r#", { name = "cor", type = "text", from = "tom", formerly = ["cor"] }"#;
     let (last, _) = catalog_of(vec![defined("coisas", "bigint", &columns(other))]);
     let index = bench.prepared_with(last).await;
-    assert_eq!(index.unfilled().await.expect("an answer"), [(of, vec!["cor".to_owned()])]);
+    assert_eq!(index.unfilled().await.expect("an answer"), lacks_cor);
 }
 
 async fn a_process_with_an_earlier_definition_writes_nothing_once_another_has_prepared_the_index<
