@@ -60,17 +60,17 @@ impl Erasures {
         let (mut at_source, mut index_unasked) = (None, None);
         let (keys, value) = match who {
             EntityKey::Key(key) => {
-                let spelled = match table.key.kind.spelled(key) {
-                    Some(spelled) if spelled == *key => Some(spelled),
-                    _ if self.has_events(*table, key).await? => Some(key.clone()),
-                    spelled => spelled,
-                };
-                let key = spelled.ok_or_else(|| EngineError::Invalid {
-                    field: "key",
-                    problem: format!("is no key of {table}, whose keys are of the type {:?}", table.key.kind)
-                        .to_lowercase(),
-                })?;
-                (vec![key], None)
+                let kind = table.key.kind;
+                // Only a key that is a text may begin or end with a space.
+                let spelled = kind.spelled(if kind == KeyKind::Text { key } else { key.trim() });
+                // A key of before the table's key was replaced names the same entity as its spelling of now.
+                let earlier = spelled.as_ref() != Some(key) && self.has_events(*table, key).await?;
+                let keys: Vec<String> = spelled.into_iter().chain(earlier.then(|| key.clone())).collect();
+                if keys.is_empty() {
+                    let problem = format!("is no key of {table}, whose keys are of the type {kind:?}");
+                    return Err(EngineError::Invalid { field: "key", problem: problem.to_lowercase() });
+                }
+                (keys, None)
             }
             EntityKey::Lookup { column, value } => {
                 let field = if column == "email" { "email" } else { "key" };
