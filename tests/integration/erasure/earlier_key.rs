@@ -79,8 +79,11 @@ async fn a_table_whose_key_was_replaced_is_proven_and_nothing_is_left_of_whoever
     let by = |who| ErasureRequest { table: people, who, related: true };
     let by_key = |key: &str| by(EntityKey::Key(key.to_owned()));
     let told = |report: &ErasureReport, part: &str| report.remains.iter().any(|one| one.what.contains(part));
-    let report = erased(&engine, &by_key(&id(10))).await;
-    assert!(told(&report, "1 others have, or had, the same email"), "{report:?}");
+    // The second time only the row at the source tells of the address.
+    for _ in 0..2 {
+        let report = erased(&engine, &by_key(&id(10))).await;
+        assert!(told(&report, "1 others have, or had, the same email"), "{report:?}");
+    }
     for _ in 0..2 {
         let report = erased(&engine, &by_key("10")).await;
         assert!(report.keys == ["10"] && !told(&report, "others have"), "{report:?}");
