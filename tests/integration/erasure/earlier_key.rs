@@ -55,7 +55,7 @@ async fn a_table_whose_key_was_replaced_is_proven_and_nothing_is_left_of_whoever
     done(&["migrate"]).await;
     done(&["sync", "pess", "--full", "--wait"]).await;
     done(&["sync", "conv", "--wait"]).await;
-    done(&["reconcile", "pess", "--wait", "--allow-deletes", "3"]).await;
+    done(&["reconcile", "pess", "--wait", "--allow-deletes", "5"]).await;
     let status = run(place.command(&["status"])).await.stdout;
     assert!(status.contains("dead letters   0"), "{status}");
     assert!(
