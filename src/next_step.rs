@@ -75,8 +75,8 @@ pub enum NextStep {
 }
 
 /// What a process needs that has other definitions than what is written was made with.
-pub(crate) const SAME_DEFINITIONS: &str =
-    "give every process the same table definitions, then restart whatever still runs with the older ones";
+pub(crate) const SAME_DEFINITIONS: &str = "give every process the same table definitions, then restart whatever still runs with the older ones; \
+     where this process has the right ones, restart it, or run the migrations with them";
 
 /// Before anybody allows deletions.
 pub(crate) const LOOK_AT_SOURCE: &str =

@@ -42,7 +42,7 @@ impl SinkEvent {
 
     /// Why no sink takes its key. An event of before the table's key was replaced is taken, and makes no entity.
     pub fn key_problem(&self) -> Option<&'static str> {
-        let is_taken = self.has_key() || self.table.is_some_and(|table| self.event.is_of_row(table));
+        let is_taken = self.has_key() || self.event.is_of_row();
         (!is_taken).then_some("entidade.id is no key of its table in the one spelling it has everywhere")
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{Catalog, Json, Row, Table, event_id, micros};
+use super::{Catalog, Json, KeyKind, Row, Table, micros};
 
 /// The envelope's version, in every record's `schema` header.
 pub const ENVELOPE_VERSION: &str = "2";
@@ -128,13 +128,10 @@ impl Event {
         catalog.of_entity(&self.tipo_evento).map(Some).ok_or(UnknownEntity)
     }
 
-    /// Whether sluice made it of a row of the table, whichever column and type the table's key had then: its id follows from
-    /// what it says. That of a removal does not, and is of the same kind.
-    pub fn is_of_row(&self, table: Table) -> bool {
-        if self.entidade.removida {
-            return self.id.get_version_num() == 5;
-        }
-        self.id == event_id(table, &self.entidade.id, &self.row(table).members)
+    /// Whether its id is one that sluice gives to a row's event, whichever name the table, and type its key had then. It is not
+    /// reckoned again: the name went into it, and so did the digits of numbers, which PostgreSQL writes otherwise.
+    pub fn is_of_row(&self) -> bool {
+        self.id.get_version_num() == 5 && KeyKind::Text.is_key(&self.entidade.id)
     }
 
     /// The row, to be read by its table's definition.

@@ -43,6 +43,10 @@ const COUNT_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long whoever asks waits for a count that is under way.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What takes from the index what nothing else explains or brings back.
+const REMADE: &str = "make the index of the events anew: what is in neither the log nor the store is named then, and goes once \
+                      you delete that index before";
+
 /// A table as it was counted.
 #[derive(Debug, Clone)]
 pub(super) struct Counted {
@@ -89,25 +93,27 @@ impl Events {
                 "{index} has {surplus} events that {store} has not: {gone} dead letters that were settled without a replay went with \
                  their topic, and these are most likely the versions of rows that they were about"
             );
-            let otherwise = if is_erased {
-                "otherwise have"
+            let (otherwise, or_else) = if is_erased {
+                ("otherwise have", format!("; where the log is younger, {REMADE}"))
             } else {
-                "otherwise nothing needs to be done, since the rows as they are now are counted by themselves; to have"
+                let rows = "otherwise nothing needs to be done, since the rows as they are now are counted by themselves; to have";
+                (rows, String::new())
             };
             let advice = format!(
                 "where an erasure was not complete, make it again; {otherwise} these versions in {store} too, where the log is older \
                  than they are: end its drains, delete the rows of sluice_offsets and start them again, and the log is read from its \
-                 beginning"
+                 beginning{or_else}"
             );
             return Some(Remark::new(problem, advice));
         }
         if self.is_surplus() {
             let surplus = self.index - self.store - self.letters - self.gone;
             let problem = format!("{index} has {surplus} events that {store} has not");
-            let advice = "where an erasure was not complete, make it again; where the store refused them once and their letters are \
-                          gone, end its drains, delete the rows of sluice_offsets and start them again: the log is read from its \
-                          beginning, as far as it is still there; otherwise make the index of the events anew: what is in neither \
-                          the log nor the store is named then, and goes once you delete that index before";
+            let advice = format!(
+                "where an erasure was not complete, make it again; where the store refused them once and their letters are gone, end \
+                 its drains, delete the rows of sluice_offsets and start them again: the log is read from its beginning, as far as \
+                 it is still there; otherwise {REMADE}"
+            );
             return Some(Remark::new(problem, advice));
         }
         let lacking = self.store.checked_sub(self.index + self.letters).filter(|lacking| *lacking > 0)?;
@@ -372,6 +378,7 @@ mod tests {
         let (superseded, is_superseded) = told(46, 4);
         assert!(superseded.starts_with("elasticsearch has 4 events that postgres has not: 4 dead letters"));
         assert!(is_superseded && superseded.contains("otherwise nothing needs to be done"), "{superseded}");
+        assert!(!superseded.contains(REMADE), "{superseded}");
         let (more, is_superseded) = told(47, 4);
         assert!(more.starts_with("elasticsearch has 1 events that postgres has not; "), "{more}");
         assert!(!is_superseded);
@@ -390,6 +397,7 @@ mod tests {
             events(40, 44, 4).judge(&["postgres", "elasticsearch"], true).map(|remark| remark.to_string());
         let told = told.unwrap_or_default();
         assert!(told.contains("not complete, make it again; otherwise have these versions"), "{told}");
+        assert!(told.ends_with(REMADE), "the log may be younger than they are: {told}");
     }
 
     #[test]

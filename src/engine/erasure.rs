@@ -86,8 +86,8 @@ struct Found {
     targets: Targets,
     /// Those that refer to it and are not to be erased.
     left: u64,
-    /// Others that share what entities are looked up by, by its column, where it was not what was asked for.
-    namesakes: Result<Vec<(&'static str, u64)>, Fault>,
+    /// Those that share what entities are looked up by, where it was not what was asked for.
+    namesakes: Namesakes,
     /// Rows that still stand at the source; `None` where it could not be asked.
     at_source: Result<u64, Fault>,
     /// Tables of which the source could not be asked what refers to them.
@@ -97,6 +97,35 @@ struct Found {
     /// What the store has not applied yet may tell of more.
     unapplied: Option<String>,
     letters: Vec<Resolution>,
+}
+
+/// Others who may be the same person.
+#[derive(Default)]
+struct Namesakes {
+    /// How many have, or had, the same value, by its column.
+    found: Vec<(&'static str, u64)>,
+    /// Why not all of them could be looked for.
+    unasked: Option<Fault>,
+}
+
+impl Namesakes {
+    /// What an answer says of them.
+    fn told(&self) -> impl Iterator<Item = String> {
+        let unasked = self.unasked.iter().map(|fault| {
+            format!(
+                "it could not be looked everywhere for others who have, or had, the same address, as in earlier versions of their rows \
+                 ({}); erase by the address, which looks at all of them however long that takes",
+                fault.message
+            )
+        });
+        let found = self.found.iter().map(|(column, count)| {
+            format!(
+                "{count} others have, or had, the same {column}, and were left: look whether they are the same person, also under a \
+                 key of before the table's key was replaced, and erase by {column}, or each by its key"
+            )
+        });
+        unasked.chain(found)
+    }
 }
 
 impl Erasures {
@@ -278,17 +307,8 @@ impl Erasures {
                 ),
             );
         }
-        if let Err(fault) = &found.namesakes {
-            remain(store.name(), format!("others with the same address could not be looked for: {fault}"));
-        }
-        for (column, count) in found.namesakes.iter().flatten() {
-            remain(
-                store.name(),
-                format!(
-                    "{count} others have, or had, the same {column}, and were left: look whether they are the same person, also \
-                     under a key of before the table's key was replaced, and erase by {column}, or each by its key"
-                ),
-            );
+        for what in found.namesakes.told() {
+            remain(store.name(), what);
         }
         if keeps_records {
             match log.facts().await {

@@ -54,9 +54,8 @@ pub(super) async fn letters(
     let events = log.identity().await?.to_string();
     for extent in log.dead_letter_extents().await? {
         let mut low = extent.low;
-        // Of those that the topic's own retention took.
-        let gone = Position { partition: extent.partition, offset: low };
-        shared.store.forget_letters(&id, &events, gone).await?;
+        // Of those that the topic's own retention took, or that went before and explained a row then.
+        shared.store.forget_letters(&id, &events, Extent { low: 0, high: low, ..extent }).await?;
         while low < extent.high {
             let range = Extent { low, high: (low + LETTERS).min(extent.high), ..extent };
             let settled = shared.store.settled(&id, range).await?;
@@ -74,7 +73,7 @@ pub(super) async fn letters(
             }
             let below = Position { partition: extent.partition, offset: end };
             log.remove(Topic::DeadLetters, below).await?;
-            shared.store.forget_letters(&id, &events, below).await?;
+            shared.store.forget_letters(&id, &events, Extent { low, high: end, ..extent }).await?;
             told((end - low).unsigned_abs());
             low = end;
         }

@@ -128,7 +128,9 @@ impl<'a> Rows<'a> {
                 Err(error) => Outgoing::letter(table, json, &error, asked),
             };
             let known = last.get(&outgoing.appended.entity);
-            let is_known = known.is_some_and(|known| known.event == outgoing.appended.event);
+            // What counts as removed comes back, also as it was: a key's type may be put back.
+            let is_known =
+                known.is_some_and(|known| known.event == outgoing.appended.event && !known.removed);
             // The same row is never parked twice.
             let is_unchanged = is_known && (!asked.reappend || outgoing.letter.is_some());
             if is_unchanged {
@@ -253,6 +255,18 @@ mod tests {
         assert_eq!((again.events.len(), again.letters.len(), again.unchanged), (0, 0, 2));
         let again = taken(&page, Asked { reappend: true, ..ASKED }, first.appended);
         assert_eq!((again.events.len(), again.letters.len()), (1, 0), "a letter is never parked twice");
+    }
+
+    #[test]
+    fn a_row_that_counted_as_removed_is_appended_though_it_is_as_it_was() {
+        let page = page(&[json!({"id": Uuid::from_u128(1), "nome": "Ana"})]);
+        let mut last = taken(&page, ASKED, HashMap::new()).appended;
+        for one in last.values_mut() {
+            one.removed = true;
+        }
+        let again = taken(&page, ASKED, last);
+        assert_eq!((again.events.len(), again.unchanged, again.mended.len()), (1, 0, 1));
+        assert!(again.appended.values().all(|one| !one.removed));
     }
 
     #[test]

@@ -14,7 +14,9 @@ use super::{EngineError, drains::Drains, shared::Shared, status::within};
 use crate::{
     domain::{Catalog, Column, Compare, Table, TableName},
     fault::{Fault, FaultKind},
-    index::{Fields, Index, IndexName, SearchAnswer, SearchRequest, Sort, ValueCounts, query::quoted},
+    index::{
+        Fields, Index, IndexName, SearchAnswer, SearchRequest, Sort, Unfilled, ValueCounts, query::quoted,
+    },
     next_step::{NextStep, Remark},
     source::Condition,
     store::{
@@ -359,13 +361,13 @@ pub(super) fn referring_to(catalog: Catalog, table: Table) -> impl Iterator<Item
 
 /// What documents of each index lack because they were there before columns were defined as they are.
 pub(super) async fn unfilled(index: &dyn Index) -> Result<Lacks, Fault> {
-    let unfilled = index.unfilled().await?.into_iter().map(|(name, columns)| {
+    let unfilled = index.unfilled().await?.into_iter().map(|Unfilled { index, columns, next_step }| {
         let problem = format!(
-            "documents that were in the index {name} before its columns {} were defined as they are have no value in them, or an \
+            "documents that were in the index {index} before its columns {} were defined as they are have no value in them, or an \
              earlier one, or are searched by them as before",
             columns.join(", ")
         );
-        (name, Remark::new(problem, NextStep::FillIndex { index: name.to_string() }))
+        (index, Remark::new(problem, next_step))
     });
     Ok(unfilled.collect())
 }

@@ -6,7 +6,7 @@
 //! new index takes the old one's place in one step. What the ordinary drain had in hand at that moment may have gone
 //! into the old index only: so the rebuild reads on to the end that the log had after the change, and only then is
 //! the old index removed. The new index itself remembers the rebuild and the group how far it is, so a process that
-//! starts goes on with what another has left.
+//! starts goes on with what another has left, or begins it anew where another definition began it.
 
 mod fill;
 
@@ -30,9 +30,9 @@ use crate::{
     backoff::Backoff,
     fail_point,
     fault::{Fault, FaultKind},
-    index::{IndexName, Rebuild},
+    index::{IndexName, Rebuild, another_definition},
     log::{Extent, Position},
-    next_step::{NextStep, Remark},
+    next_step::{NextStep, Remark, SAME_DEFINITIONS},
     store::{DrainBeat, NoticeKind},
 };
 
@@ -150,8 +150,8 @@ pub struct Rebuilds {
     latest: Mutex<HashMap<IndexName, watch::Receiver<RebuildStatus>>>,
     /// Indices whose rebuild somebody waited for in vain: who asks again wants to hear how it ended.
     awaited: Mutex<HashSet<IndexName>>,
-    /// Why this process does not take up the rebuild of the events that was under way when it started.
-    unfit: Mutex<Option<(Uuid, Fault)>>,
+    /// Why this process does not take up rebuilds that were under way when it started.
+    unfit: Mutex<HashMap<Uuid, Fault>>,
 }
 
 impl Rebuilds {
@@ -233,9 +233,9 @@ impl Rebuilds {
         for mut status in others {
             let group = beat_of(status.id);
             let beat = beats.iter().find(|beat| beat.consumer_group == group);
-            let unfit = unfit.as_ref().filter(|(id, _)| *id == status.id && beat.is_none());
+            let unfit = unfit.get(&status.id).filter(|_| beat.is_none());
             let lies = status.hear(beat, now);
-            problems.extend(unfit.map(|(_, fault)| fault.remark()).or(lies));
+            problems.extend(unfit.map(Fault::remark).or(lies));
             all.push(status);
         }
         problems.extend(all.iter().filter_map(|status| status.problem(now)));
@@ -297,15 +297,28 @@ impl Rebuilds {
 
     async fn take_up(&self) -> Result<(), Fault> {
         for rebuild in self.shared.index.rebuilds().await? {
-            if rebuild.index == IndexName::Eventos {
+            let (index, id) = (rebuild.index, rebuild.id);
+            let fit = if index == IndexName::Eventos {
                 self.shared.ready_store().await?;
-                if let Some(lack) = self.lacks_definitions().await? {
-                    warn!(index = %rebuild.index, rebuild = %rebuild.id, error = %lack, "rebuild is left to others");
-                    *self.unfit.lock().unwrap_or_else(PoisonError::into_inner) = Some((rebuild.id, lack));
-                    continue;
+                self.lacks_definitions().await?.map_or(Ok(rebuild), Err)
+            } else if rebuild.serves || rebuild.differing.is_empty() {
+                Ok(rebuild)
+            } else {
+                // Nobody with this definition could go on with it. Where a later one has prepared the index since, that is refused.
+                self.shared.ready_store().await?;
+                let ledger = self.shared.erased.ledger().await?;
+                self.shared.index.begin_rebuild(index, ledger.version()).await
+            };
+            match fit {
+                Ok(rebuild) => {
+                    self.follow(rebuild);
                 }
+                Err(unfit) if unfit.kind == FaultKind::Misconfigured => {
+                    warn!(%index, rebuild = %id, error = %unfit, "rebuild is left to others");
+                    self.unfit.lock().unwrap_or_else(PoisonError::into_inner).insert(id, unfit);
+                }
+                Err(fault) => return Err(fault),
             }
-            self.follow(rebuild);
         }
         Ok(())
     }
@@ -468,27 +481,32 @@ impl Run {
     }
 
     /// What became of a rebuild that is over, as `met` says: another process that ran it too was faster, began it anew, or
-    /// gave it up. The rebuild to go on with, where there is one.
+    /// gave it up. The rebuild to go on with, where there is one; one of another definition is left to those who have that, as
+    /// it ends for nobody while a share of its records is read by somebody who may not write them.
     async fn ended_elsewhere(&self, met: Fault) -> Result<Option<Rebuild>, Fault> {
         let (index, until) = (&*self.shared.index, Instant::now() + BEGUN_ANEW_WITHIN);
-        loop {
+        let (problem, advice) = loop {
             let mut under_way = index.rebuilds().await?.into_iter();
             match under_way.find(|one| one.index == self.rebuild.index) {
                 Some(same) if same.id == self.rebuild.id => return Err(met),
-                Some(next) => return Ok(Some(next)),
-                None if index.serves_what_was_built(&self.rebuild).await? => return Ok(None),
+                Some(next) if next.differing.is_empty() => return Ok(Some(next)),
+                _ if index.serves_what_was_built(&self.rebuild).await? => return Ok(None),
+                Some(next) => {
+                    let differing = another_definition(next.index, &next.differing);
+                    break (format!("began it anew: {differing}"), SAME_DEFINITIONS);
+                }
                 None if Instant::now() < until => tokio::time::sleep(LOOK).await,
-                None => break,
+                None => {
+                    break (
+                        "the index that serves is not the one it built".to_owned(),
+                        "look at the status and the log of that process, which say why; then begin another",
+                    );
+                }
             }
-        }
-        self.tell_refused(&Fault::misconfigured(
-            index.name(),
-            format!(
-                "another process ended the rebuild {} of {}, and the index that serves is not the one it built",
-                self.rebuild.id, self.rebuild.index
-            ),
-            "look at the status and the log of that process, which say why; then begin another",
-        ));
+        };
+        let Rebuild { id, index: of, .. } = &self.rebuild;
+        let told = format!("another process ended the rebuild {id} of {of}, and {problem}");
+        self.tell_refused(&Fault::misconfigured(index.name(), told, advice));
         Ok(None)
     }
 

@@ -27,17 +27,22 @@ use super::{
     sync::SyncRun,
 };
 use crate::{
-    domain::{Table, TableName},
+    domain::{Row, Table, TableName},
     fault::Fault,
     identity::Identity,
-    source::Source,
-    store::{Begun, NewSync, SyncFilter, SyncProgress, SyncRecord, SyncRequest, SyncState},
+    source::{BEGINNING, RowQuery, Scope, Source},
+    store::{
+        Begun, EventFilter, EventOrder, NewSync, SyncFilter, SyncProgress, SyncRecord, SyncRequest, SyncState,
+    },
     traces::{self, Span, SpanBuilder},
 };
 
 /// A poll of a schedule takes moments, and the next one comes soon: whoever asks for a sync waits this long for its end.
 const POLLS_END_WITHIN: Duration = Duration::from_secs(5);
 const ASK_AGAIN_EVERY: Duration = Duration::from_millis(20);
+
+/// Stored keys that are looked for where the key is called otherwise at the source, at most what one request asks for.
+const SAMPLED_KEYS: u32 = 100;
 
 /// The furthest a sync may look back.
 pub const MAX_HOURS: u32 = 876_600;
@@ -83,6 +88,51 @@ impl Syncs {
         }
     }
 
+    /// Refuses another column as the key's where none of some stored keys is found in it: those rows would become versions of
+    /// entities that are others.
+    async fn check_renamed_key(&self, table: Table) -> Result<(), Fault> {
+        let Shared { source, store, .. } = &*self.shared;
+        let filter = EventFilter { tipo_evento: Some(table.entity.clone()), ..EventFilter::default() };
+        let newest = store.events(&filter, EventOrder::Newest, None, SAMPLED_KEYS).await?.events;
+        // A removal's row says nothing, and is gone.
+        let stored: HashMap<&str, Row<'_>> = newest
+            .iter()
+            .filter(|event| table.key.kind.is_key(&event.entidade_id) && event.dados.as_str() != "{}")
+            .filter_map(|event| Some((event.entidade_id.as_str(), Row::of(table, event.dados.as_str())?)))
+            .collect();
+        if stored.is_empty() {
+            return Ok(());
+        }
+        let query = RowQuery {
+            table,
+            scope: Scope::Keys(stored.keys().map(|&key| key.to_owned()).collect()),
+            since: BEGINNING,
+            created_since: None,
+            conditions: Vec::new(),
+            page_size: SAMPLED_KEYS,
+        };
+        let page = source.page(&query, None).await?;
+        let is_stored = |row: &Row<'_>| {
+            row.key().is_ok_and(|key| stored.get(key.as_str()).is_some_and(|before| is_same_row(before, row)))
+        };
+        if page.rows.iter().filter_map(|row| Row::of(table, row.as_str())).any(|row| is_stored(&row)) {
+            return Ok(());
+        }
+        Err(Fault::misconfigured(
+            source.name(),
+            format!(
+                "{table}: its key is read from {} now, and none of the {} stored rows that were looked for is found by it: it holds \
+                 other values than the key did",
+                table.definition().key_source(),
+                stored.len()
+            ),
+            format!(
+                "undo that in the definition, or give the table another name there and write source = {{ table = \"{}\" }}",
+                table.source_name()
+            ),
+        ))
+    }
+
     async fn begin(&self, request: SyncRequest) -> Result<Uuid, EngineError> {
         let table = check(&self.shared, &request)?;
         let Shared { source, log, store, settings, .. } = &*self.shared;
@@ -98,8 +148,11 @@ impl Syncs {
         store.meet_log(&identity).await?;
         // Before the lease, and the debt, are taken. What is there must answer: a mistyped address is no other project.
         let origin = origin_of(&**source, table);
-        if store.met_source(&origin.place).await?.is_some_and(|met| met != origin.id) {
+        if let Some(met) = store.met_source(&origin.place).await?.filter(|met| *met != origin.id) {
             source.row_count(table).await?;
+            if place_of(&met) == place_of(&origin.id) {
+                self.check_renamed_key(table).await?;
+            }
         }
         if store.meet_source(&request.table, &origin).await?.is_some() {
             warn!(%table, "the table is read from elsewhere than before: it is read again from where earlier syncs began");
@@ -369,7 +422,7 @@ pub(super) fn check(shared: &Shared, request: &SyncRequest) -> Result<Table, Eng
 }
 
 /// Where a table is read from and by which times: of anything else its coverage says nothing. A digest, since an origin
-/// may name what is nobody's business.
+/// may name what is nobody's business; behind it stands what the key is called there, where that is not what it is called here.
 pub(super) fn origin_of(source: &dyn Source, table: Table) -> Identity {
     let mut digest = Sha256::new();
     digest.update(source.origin(table));
@@ -377,7 +430,24 @@ pub(super) fn origin_of(source: &dyn Source, table: Table) -> Identity {
         digest.update([0]);
         digest.update(time.as_deref().unwrap_or_default());
     }
-    Identity { place: format!("{table} at the source"), id: STANDARD.encode(digest.finalize()) }
+    let mut id = STANDARD.encode(digest.finalize());
+    let key = table.definition().key_source();
+    if key != table.key.column {
+        id = format!("{id} {key}");
+    }
+    Identity { place: format!("{table} at the source"), id }
+}
+
+/// What tells in an id of [`origin_of`] where a table is read from, whatever its key is called there.
+fn place_of(id: &str) -> &str {
+    id.split_once(' ').map_or(id, |(place, _)| place)
+}
+
+/// Whether a row at the source is the one that was stored under the same key: as far as the table tells, it was made at the
+/// same time.
+fn is_same_row(stored: &Row<'_>, row: &Row<'_>) -> bool {
+    let created = |row: &Row<'_>| row.table.time.created.as_deref().and_then(|name| row.get(name).to_text());
+    created(stored).zip(created(row)).is_none_or(|(stored, now)| stored == now)
 }
 
 /// The limits a request must keep.

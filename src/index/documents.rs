@@ -436,37 +436,41 @@ mod tests {
         let row = |n| format!(r#"{{"id":"{}"}}"#, id(n));
         let negative = lead(7, &row(9), -1);
         let mut unnamed = lead(8, &row(10), 1);
-        unnamed.event.entidade.id = String::new();
+        (unnamed.event.id, unnamed.event.entidade.id) = (id(10), String::new());
         let mut long = lead(9, &row(11), 1);
-        long.event.entidade.id = id(11).simple().to_string();
+        (long.event.id, long.event.entidade.id) = (id(11), id(11).simple().to_string());
         let plan = planned(vec![negative, unnamed, long, lead(10, &row(12), 1)]);
         assert_eq!(plan.refused.iter().map(|r| r.position.offset).collect::<Vec<_>>(), [7, 8, 9]);
         assert_eq!(plan.documents.len(), 2);
     }
 
     #[test]
-    fn an_event_of_before_the_table_had_another_key_makes_no_entity() {
-        let before = "name = \"leads\"\nabout = \"x\"\nentity = \"lead\"\nkey = { column = \"numero\", type = \"bigint\" }\n\
+    fn an_event_of_before_the_table_had_another_key_or_name_makes_no_entity() {
+        let before = "name = \"contatos\"\nabout = \"x\"\nentity = \"lead\"\nkey = { column = \"numero\", type = \"bigint\" }\n\
                       event = { categoria = \"c\", evento = \"e\" }\n";
         let before = Table::new(crate::domain::Definition::parse(before).expect("a definition"));
         let now = Catalog::built_in().get("leads").expect("leads");
-        let row = Json::from(&json!({ "numero": 7, "nome": "Ana" }));
+        let row = Json::from(&json!({ "numero": 7, "nome": "Ana", "nota": 1e-5 }));
         let (event, _) = SourceRow::read(before, row).expect("a row").event(DateTime::UNIX_EPOCH, 1);
         let removal =
             Event::removal(before, "7", crate::domain::removal_id(before, "7", 1), DateTime::UNIX_EPOCH, 2);
+        // As PostgreSQL gives it back.
+        let mut rewritten = event.clone();
+        let rewritten_row = Bytes::from_static(br#"{"nome": "Ana", "nota": 0.00001, "numero": 7}"#);
+        rewritten.dados = Json::try_from(rewritten_row).expect("JSON");
         let mut foreign = event.clone();
-        foreign.entidade.id = "8".to_owned();
+        foreign.id = id(8);
         let item = |(offset, event): (i64, Event)| SinkEvent {
             position: Position { partition: 0, offset },
             raw: event.encode(),
             event,
             table: Some(now),
         };
-        let plan = planned((0..).zip([event, removal, foreign]).map(item).collect());
+        let plan = planned((0..).zip([event, removal, rewritten, foreign]).map(item).collect());
         let written: Vec<IndexName> = plan.documents.iter().map(|document| document.index).collect();
-        assert_eq!(written, [IndexName::Eventos; 2]);
+        assert_eq!(written, [IndexName::Eventos; 3]);
         let refused: Vec<i64> = plan.refused.iter().map(|refused| refused.position.offset).collect();
-        assert_eq!(refused, [2], "nothing says that a row had this key");
+        assert_eq!(refused, [3], "nothing says that a row had this key");
     }
 
     #[test]

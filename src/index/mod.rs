@@ -32,6 +32,7 @@ use crate::{
     domain::{Catalog, JsonObject, Table, json},
     fault::Fault,
     log::StartAt,
+    next_step::NextStep,
     sink::{Claim, Sink},
     streaming::Streamed,
 };
@@ -50,7 +51,7 @@ fn differing(made: Option<&Columns>, now: &Columns) -> Vec<String> {
 }
 
 /// What a process learns whose definition is not the one that an index's documents are made by.
-fn another_definition(index: IndexName, columns: &[String]) -> String {
+pub(crate) fn another_definition(index: IndexName, columns: &[String]) -> String {
     format!(
         "the documents of {index} are made by another definition than this process has; they differ in: {}",
         columns.join(", ")
@@ -349,6 +350,25 @@ pub struct Rebuild {
     /// The version of the ledger of erasures when it was begun.
     #[serde(skip)]
     pub erasures: Uuid,
+    /// The columns in which the definition that it was begun by differs from this process's; none where the index brings what is
+    /// built up to date itself.
+    #[serde(skip)]
+    pub differing: Vec<String>,
+}
+
+/// Columns in which documents have no value, or an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfilled {
+    pub index: IndexName,
+    pub columns: Vec<String>,
+    /// What fills them.
+    pub next_step: NextStep,
+}
+
+impl Unfilled {
+    fn until_rebuilt(index: IndexName, columns: Vec<String>) -> Self {
+        Self { index, columns, next_step: NextStep::FillIndex { index: index.to_string() } }
+    }
 }
 
 /// Documents of the index that serves which the one that is built has not.
@@ -427,12 +447,11 @@ pub trait Index: Sink {
     /// When the index can't be reached or refuses.
     async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault>;
 
-    /// The columns of each index that came or were defined otherwise after documents were in it: those have no value there,
-    /// or an earlier one, until it is rebuilt.
+    /// What documents of each index lack because they were in it before columns came or were defined otherwise.
     ///
     /// # Errors
     /// When the index can't be reached.
-    async fn unfilled(&self) -> Result<Vec<(IndexName, Vec<String>)>, Fault>;
+    async fn unfilled(&self) -> Result<Vec<Unfilled>, Fault>;
 
     /// The rebuilds that were begun and not ended, by whatever process.
     ///

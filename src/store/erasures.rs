@@ -3,7 +3,7 @@
 //! A store promises that no batch is written beside an erasure: each is applied wholly before it, and what it brought is
 //! removed, or wholly after it, and what is about the erased is left out.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -42,11 +42,18 @@ pub trait Erasures: Send + Sync {
     async fn erasures(&self, known: Option<Uuid>) -> Result<Option<ErasureLedger>, Fault>;
 
     /// The keys of a table's entities of which any version that is stored holds one of these texts in a column, in any case
-    /// and whatever white space is around it; where entities are looked up by the column, also within a list.
+    /// and whatever white space is around it; where entities are looked up by the column, also within a list. Every event is
+    /// looked at, which takes what it takes, or no longer than `limit`.
     ///
     /// # Errors
-    /// When the store can't be reached.
-    async fn keys_with(&self, table: Table, column: &str, values: &[String]) -> Result<Vec<String>, Fault>;
+    /// When the store can't be reached, or it takes longer.
+    async fn keys_with(
+        &self,
+        table: Table,
+        column: &str,
+        values: &[String],
+        limit: Option<Duration>,
+    ) -> Result<Vec<String>, Fault>;
 
     /// Writes keys, each in its one spelling, into the ledger and removes whatever the store has of their entities:
     /// rows, events, marks. The rollup is counted anew where events were in it. Repeating it changes nothing. `None` where

@@ -4,11 +4,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use crate::{
-    domain::TableName,
-    fault::Fault,
-    log::{Extent, Position},
-};
+use crate::{domain::TableName, fault::Fault, log::Extent};
 
 /// The part of the store port that forgets.
 #[async_trait]
@@ -20,13 +16,13 @@ pub trait Forgetting: Send + Sync {
     /// When the store can't be reached.
     async fn forget_syncs(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, Fault>;
 
-    /// Forgets what was decided about letters below this place of a log. Letters there that nobody settled stay noted, and so
+    /// Forgets what was decided about letters in these places of a log. Letters there that nobody settled stay noted, and so
     /// do discarded ones of rows that made no event, while what was appended to the log `events` is remembered of the row: they
     /// are what explains it.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn forget_letters(&self, log: &str, events: &str, below: Position) -> Result<(), Fault>;
+    async fn forget_letters(&self, log: &str, events: &str, extent: Extent) -> Result<(), Fault>;
 
     /// The first letter of a partition that nobody settled.
     ///
@@ -42,7 +38,8 @@ pub trait Forgetting: Send + Sync {
     async fn lost_letters(&self, log: &str, extents: &[Extent]) -> Result<Vec<(TableName, u64)>, Fault>;
 
     /// Forgets that rows of a table were read that made no event for the log `events`, where no letter of this log tells of
-    /// them any more: those that are still wrong are parked again when they are read. Tells how many.
+    /// them any more: those that are still wrong are parked again when they are read, unless a letter of theirs was settled by
+    /// an erasure. Tells how many.
     ///
     /// # Errors
     /// When the store can't be reached.

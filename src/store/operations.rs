@@ -259,11 +259,12 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn settle_mended(&self, log: &str, table: &TableName, entities: &[String]) -> Result<u64, Fault>;
 
-    /// The next `limit` entities of a table with open letters in a log, in an order that suits the store.
+    /// The next `limit` entities of a table with letters in a log that are open, or that were discarded and are of rows that
+    /// made no event, in an order that suits the store.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn open_entities(
+    async fn entities_with_letters(
         &self,
         log: &str,
         table: Table,

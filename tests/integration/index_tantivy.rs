@@ -8,14 +8,14 @@ mod embedded {
     use sluice::{
         domain::{Catalog, Definition, Event, Json, Table},
         fault::FaultKind,
-        index::IndexName,
+        index::{Index, IndexName},
         log::Position,
-        sink::SinkEvent,
+        sink::{SinkBatch, SinkEvent, Span},
     };
     use uuid::Uuid;
 
     use crate::support::{
-        events::{applied, event, fault, lead, manual},
+        events::{LOG, applied, event, fault, lead, manual},
         folder::copy_folder,
         indices::{Embedded, IndexBench, entities, request, search},
         table,
@@ -205,6 +205,11 @@ mod embedded {
 
         let after = coisas(r#", { name = "cor", type = "text" }"#);
         let index = bench.open_with(after);
+        let told = index.unfilled().await.expect("an answer");
+        let [lack] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(lack.columns, ["cor"]);
+        let next = lack.next_step.to_string();
+        assert!(next.contains("restart the process") && !next.contains("rebuild"), "{next}");
         assert_eq!(index.erase(of(after), &["1".to_owned()]).await.expect("erased"), 2, "it and its event");
         assert_eq!(index.unfilled().await.expect("an answer"), []);
         assert_eq!(search(&*index, IndexName::Entities(of(after)), "cor:azul").await.total, 1);
@@ -256,6 +261,87 @@ mod embedded {
         let told = index.prepare().await.expect_err("another type").to_string();
         assert!(told.contains("antigas"), "{told}");
         assert_eq!(index.versions(of(last, "coisas"), None, 10).await.expect("versions").entities.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_rebuild_that_the_definition_can_t_use_is_begun_anew() {
+        let coisas = |search: &str| {
+            let nota = format!(r#"{{ name = "nota", type = "text", search = "{search}" }}"#);
+            catalog(&[("coisas", &nota)])
+        };
+        let of = |catalog: Catalog| catalog.get("coisas").expect("coisas");
+        let rows = |catalog: Catalog, n: i64| {
+            vec![row(of(catalog), n, &format!(r#"{{"codigo":{n},"nota":"::1"}}"#))]
+        };
+        let rebuilding = async |index: &dyn Index, catalog: Catalog| {
+            let rebuild = index.begin_rebuild(IndexName::Entities(of(catalog)), Uuid::nil()).await;
+            let rebuild = rebuild.expect("a rebuild");
+            let written = applied(&*index.rebuild_sink(&rebuild), rows(catalog, 1)).await;
+            assert_eq!(written.entities, 1, "what is built is written");
+            rebuild
+        };
+        let (text, keyword, ip) = (coisas("text"), coisas("keyword"), coisas("ip"));
+        let bench = Embedded::new();
+        let index = bench.prepared_with(text).await;
+        applied(&*index, rows(text, 1)).await;
+        drop(index);
+        let index = bench.open_with(keyword);
+        index.prepare().await.expect_err("it serves another kind");
+        let by_keyword = rebuilding(&*index, keyword).await;
+        drop(index);
+
+        let index = bench.prepared_with(text).await;
+        assert_eq!(applied(&*index, rows(text, 2)).await.inserted, 1, "what serves is as it was");
+        let by_text = rebuilding(&*index, text).await;
+        assert_ne!(by_text.id, by_keyword.id);
+        assert_eq!(index.rebuilds().await.expect("rebuilds"), std::slice::from_ref(&by_text));
+        drop(index);
+
+        let index = bench.open_with(ip);
+        index.prepare().await.expect_err("it serves another kind");
+        let by_ip = rebuilding(&*index, ip).await;
+        assert_ne!(by_ip.id, by_text.id);
+        index.serve_rebuilt(&by_ip).await.expect("swapped");
+        index.end_rebuild(&by_ip).await.expect("ended");
+        index.prepare().await.expect("prepared");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn an_earlier_copy_that_is_put_back_is_brought_up_to_date_by_the_next_write() {
+        let coisas = |from: &str| {
+            catalog(&[("coisas", &format!(r#"{{ name = "nota", type = "text", from = "{from}" }}"#))])
+        };
+        let (before, after) = (coisas("tom"), coisas("cor"));
+        let of = |catalog: Catalog| catalog.get("coisas").expect("coisas");
+        let write = async |index: &dyn Index, catalog: Catalog, n: i64| {
+            let json = format!(r#"{{"codigo":{n},"tom":"claro","cor":"azul"}}"#);
+            let spans = vec![Span { partition: 0, epoch: 0, first: n - 1, next: n }];
+            let batch = SinkBatch { events: vec![row(of(catalog), n, &json)], spans };
+            index.apply(LOG, &batch).await.expect("applied");
+            index.reached(LOG).await.expect("an answer")[0].offset
+        };
+        let bench = Embedded::new();
+        let (folder, copy) = (bench.0.path().join("index"), bench.0.path().join("copy"));
+        let index = bench.prepared_with(before).await;
+        assert_eq!(write(&*index, before, 1).await, 1);
+        drop(index);
+        copy_folder(&folder, &copy);
+        let index = bench.prepared_with(after).await;
+        assert_eq!(write(&*index, after, 2).await, 2);
+
+        std::fs::remove_dir_all(&folder).expect("deleted");
+        std::fs::rename(&copy, &folder).expect("put back");
+        assert_eq!(write(&*index, after, 3).await, 1, "what the copy lacks is read again");
+        let coisas = IndexName::Entities(of(after));
+        assert_eq!(
+            search(&*index, coisas, "nota:azul").await.total,
+            2,
+            "what is in it, and what was written"
+        );
+        index.prepare().await.expect("prepared");
+        assert_eq!(write(&*index, after, 2).await, 2);
+        assert_eq!(search(&*index, coisas, "nota:azul").await.total, 3);
     }
 
     /// One lead of the sample project and its event, as sluice wrote them while it kept words as automata.

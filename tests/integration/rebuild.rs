@@ -12,13 +12,16 @@ use serde_json::json;
 use sluice::{
     domain::Catalog,
     engine::{Engine, RebuildPhase},
-    index::{IndexName, SearchRequest, Sort},
+    index::{Index, IndexName, SearchRequest, Sort, elasticsearch::EsIndex},
+    source::sample::SampleColumn,
 };
 
 use crate::{
     mcp::{answer, call, connect_to, text},
     support::{
-        eventually, on_each_adapter,
+        eventually,
+        folder::TestFolder,
+        on_each_adapter,
         place::{Embedded, Place, Real},
         request,
         rows::{leads, produce, session},
@@ -199,7 +202,7 @@ async fn with_a_rebuild_held_up() -> (Real, Arc<Engine>, Arc<dyn sluice::index::
     let place: Real = with_leads_deleted(20).await;
     let index = place.index();
     let begun = index.begin_rebuild(leads_index(), uuid::Uuid::nil()).await.expect("a rebuild");
-    set_built(&place, json!({"index.blocks.write": true})).await;
+    set_built(&place, "leads", json!({"index.blocks.write": true})).await;
     let engine = place.engine().await;
     engine.start_drains().await;
     eventually("it is taken up, and held up", async || {
@@ -211,9 +214,9 @@ async fn with_a_rebuild_held_up() -> (Real, Arc<Engine>, Arc<dyn sluice::index::
 }
 
 /// Changes the settings of the index that is built, or was, first.
-async fn set_built(place: &Real, settings: serde_json::Value) {
+async fn set_built(place: &Real, table: &str, settings: serde_json::Value) {
     let url = format!(
-        "{}/{}leads-000002/_settings",
+        "{}/{}{table}-000002/_settings",
         crate::support::service("ELASTICSEARCH_URL"),
         place.0.variables["ELASTICSEARCH_INDEX_PREFIX"]
     );
@@ -240,7 +243,7 @@ async fn a_rebuild_that_another_process_finished_ends_as_done_with_no_word_of_fa
     let (place, engine, index, begun) = with_a_rebuild_held_up().await;
     index.serve_rebuilt(&begun).await.expect("changed");
     index.end_rebuild(&begun).await.expect("ended");
-    set_built(&place, json!({"index.blocks.write": null})).await;
+    set_built(&place, "leads", json!({"index.blocks.write": null})).await;
     let ended = engine.rebuilds.wait_for(&[leads_index()], PATIENCE).await.pop().expect("a rebuild");
     assert_eq!((ended.phase, ended.failing_since), (RebuildPhase::Done, None), "{ended:?}");
     assert_eq!(place.index().rebuilds().await.expect("rebuilds"), []);
@@ -261,6 +264,72 @@ async fn a_rebuild_that_another_process_begins_anew_is_gone_on_with() {
     .await;
     assert_eq!(total(&engine, leads_index()).await, 20);
     engine.shut_down().await;
+    place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_of_another_definition_is_left_by_who_runs_an_earlier_one_and_begun_anew_by_who_starts() {
+    let mut place = Real::new().await;
+    let tables = TestFolder::new();
+    place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
+    let define = |columns: &[&str]| {
+        let columns: Vec<_> =
+            columns.iter().map(|name| format!("{{ name = '{name}', type = 'text' }}")).collect();
+        let definition = format!(
+            "name = 'mov'\nabout = 'x'\nentity = 'mov'\nkey = {{ column = 'id', type = 'bigint' }}\n\
+             event = {{ categoria = 'c', evento = 'e' }}\ncolumns = [{}]\n",
+            columns.join(", ")
+        );
+        std::fs::write(tables.path().join("mov.toml"), definition).expect("written");
+    };
+    let of = |engine: &Engine| IndexName::Entities(engine.catalog.get("mov").expect("mov"));
+    // A hand in the index, as of another process with the definitions of this one.
+    let index_of = |engine: &Engine| {
+        let settings = place.settings().elasticsearch.expect("Elasticsearch is named");
+        EsIndex::connect(&settings, engine.catalog).expect("usable settings")
+    };
+    let columns = vec![SampleColumn::key("id", "bigint"), SampleColumn::new("cor", "text")];
+    place.source().create_table("public", "mov", columns, &[r#"{"id": 1, "cor": "azul"}"#]).expect("rows");
+
+    define(&["cor"]);
+    let first = place.engine().await;
+    first.start_drains().await;
+    sync(&first, request(first.catalog.get("mov").expect("mov"))).await;
+    let begun = index_of(&first).begin_rebuild(of(&first), uuid::Uuid::nil()).await.expect("a rebuild");
+    set_built(&place, "mov", json!({"index.blocks.write": true})).await;
+    first.rebuilds.begin(&[of(&first)]).await.expect("joined");
+    eventually("it is held up", async || {
+        let latest = first.rebuilds.latest();
+        latest.iter().any(|status| status.id == begun.id && status.failing_since.is_some())
+    })
+    .await;
+
+    define(&["cor", "tom"]);
+    let second = place.engine().await;
+    let anew = index_of(&second).begin_rebuild(of(&second), uuid::Uuid::nil()).await.expect("another");
+    assert_ne!(anew.id, begun.id);
+    let left = first.rebuilds.wait_for(&[of(&first)], PATIENCE).await.pop().expect("a rebuild");
+    assert_eq!((left.id, left.phase), (begun.id, RebuildPhase::Refused), "{left:?}");
+    let told = left.last_error.expect("why");
+    for part in ["began it anew", "differ in: tom", "the same table definitions"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert_eq!(index_of(&second).rebuilds().await.expect("rebuilds"), std::slice::from_ref(&anew));
+    first.shut_down().await;
+
+    define(&["cor", "tom", "luz"]);
+    let third = place.engine().await;
+    third.start_drains().await;
+    eventually("it is begun anew, and done", async || {
+        let latest = third.rebuilds.latest();
+        latest.iter().any(|status| status.id != anew.id && status.phase == RebuildPhase::Done)
+    })
+    .await;
+    assert_eq!(total(&third, of(&third)).await, 1);
+    let index = index_of(&third);
+    assert_eq!(index.rebuilds().await.expect("rebuilds"), []);
+    assert_eq!(index.unfilled().await.expect("an answer"), [], "it was made by the definition that serves");
+    third.shut_down().await;
     place.clean_up().await;
 }
 

@@ -5,13 +5,13 @@
 //! places: after an erasure that could not reach the index the store knows nothing of it any more, and the index alone does.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-use super::{ErasureRequest, Erasures, Found, Targets};
+use super::{ErasureRequest, Erasures, Found, Namesakes, Targets};
 use crate::{
     domain::{Cell, ColumnKind, KeyKind, Row, Search, Table, json},
     engine::{EngineError, EntityKey, lag, questions::referring_to, shared::Shared},
@@ -36,9 +36,15 @@ const MAX_ENTITIES: usize = SEARCH_WINDOW as usize;
 /// Entities that one erasure takes, with whatever refers to them.
 const MAX_RELATED: usize = 100_000;
 
+/// How long others of the same address are looked for in what was stored earlier, where a key was asked for.
+const NAMESAKES_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long the store may take to apply what stood in the log, and how often it is looked.
 const APPLIED_WITHIN: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(100);
+
+/// What entities are, or were, looked up by, by column.
+type Values = BTreeMap<&'static str, BTreeSet<String>>;
 
 /// The keys of those who have a value.
 struct Named {
@@ -60,17 +66,17 @@ impl Erasures {
         let (mut at_source, mut index_unasked) = (None, None);
         let (keys, value) = match who {
             EntityKey::Key(key) => {
-                let spelled = match table.key.kind.spelled(key) {
-                    Some(spelled) if spelled == *key => Some(spelled),
-                    _ if self.has_events(*table, key).await? => Some(key.clone()),
-                    spelled => spelled,
-                };
-                let key = spelled.ok_or_else(|| EngineError::Invalid {
-                    field: "key",
-                    problem: format!("is no key of {table}, whose keys are of the type {:?}", table.key.kind)
-                        .to_lowercase(),
-                })?;
-                (vec![key], None)
+                let kind = table.key.kind;
+                // Only a key that is a text may begin or end with a space.
+                let spelled = kind.spelled(if kind == KeyKind::Text { key } else { key.trim() });
+                // A key of before the table's key was replaced names the same entity as its spelling of now.
+                let earlier = spelled.as_ref() != Some(key) && self.has_events(*table, key).await?;
+                let keys: Vec<String> = spelled.into_iter().chain(earlier.then(|| key.clone())).collect();
+                if keys.is_empty() {
+                    let problem = format!("is no key of {table}, whose keys are of the type {kind:?}");
+                    return Err(EngineError::Invalid { field: "key", problem: problem.to_lowercase() });
+                }
+                (keys, None)
             }
             EntityKey::Lookup { column, value } => {
                 let field = if column == "email" { "email" } else { "key" };
@@ -91,14 +97,10 @@ impl Erasures {
                 (named.keys.into_iter().collect(), Some(value))
             }
         };
-        let namesakes = match value {
-            None => self.namesakes(*table, &keys).await,
-            Some(_) => Ok(Vec::new()),
-        };
         let mut found = Found {
             targets: vec![(*table, keys)],
             left: 0,
-            namesakes,
+            namesakes: Namesakes::default(),
             at_source: at_source.map_or(Ok(0), Err),
             referring_unasked: Vec::new(),
             index_unasked,
@@ -106,8 +108,12 @@ impl Erasures {
             letters: Vec::new(),
         };
         self.follow(&mut found, *related).await?;
+        let mut values = Values::new();
         if found.at_source.is_ok() {
-            found.at_source = self.count_at_source(&found.targets).await;
+            found.at_source = self.count_at_source(&found.targets, &mut values).await;
+        }
+        if value.is_none() {
+            found.namesakes = self.namesakes(*table, &found.targets, values).await;
         }
         found.letters = self.letters_about(&found.targets, value, by).await?;
         // A letter without a key may still be about them.
@@ -134,31 +140,47 @@ impl Erasures {
         Ok(self.shared.store.events(&filter, EventOrder::Newest, None, limit).await?.events)
     }
 
-    /// By each column that entities are looked up by, how many others have a value of it that these have or had. They may be
-    /// the same person, as where the table's key was replaced since.
-    async fn namesakes(&self, table: Table, keys: &[String]) -> Result<Vec<(&'static str, u64)>, Fault> {
-        let columns = || table.definition().columns.iter().filter(|column| column.lookup);
-        if columns().next().is_none() {
-            return Ok(Vec::new());
+    /// Others who have or had a value of these that the store's events, too, tell of. They may be the same person, as where the
+    /// table's key was replaced since.
+    async fn namesakes(&self, table: Table, targets: &Targets, mut values: Values) -> Namesakes {
+        let mut namesakes = Namesakes::default();
+        if looked_up_by(table).next().is_none() {
+            return namesakes;
         }
-        let mut events = Vec::new();
-        for key in keys {
-            events.extend(self.events_of(table, key, EVENTS).await?);
-        }
-        let mut namesakes = Vec::new();
-        for column in columns() {
-            let value =
-                |event: &StoredEvent| Row::of(table, event.dados.as_str())?.get(&column.name).to_text();
-            let values: BTreeSet<String> = events.iter().filter_map(value).collect();
-            let values: Vec<String> = values.into_iter().filter(|value| !value.trim().is_empty()).collect();
-            if !values.is_empty() {
-                let mut found = self.shared.store.keys_with(table, &column.name, &values).await?;
-                found.retain(|key| !keys.contains(key));
-                namesakes.push((column.name.as_str(), found.len() as u64));
+        let store = &self.shared.store;
+        for key in targets.first().into_iter().flat_map(|(_, keys)| keys) {
+            match self.events_of(table, key, EVENTS).await {
+                Ok(events) => {
+                    let rows = events.iter().filter_map(|event| Row::of(table, event.dados.as_str()));
+                    rows.for_each(|row| note_values(&row, &mut values));
+                }
+                Err(fault) => namesakes.unasked = Some(fault),
             }
         }
-        namesakes.retain(|(_, count)| *count > 0);
-        Ok(namesakes)
+        let is_meant = |key: &String| targets.iter().any(|(of, keys)| *of == table && keys.contains(key));
+        let until = Instant::now() + NAMESAKES_WITHIN;
+        for (column, values) in values {
+            let mut others = BTreeSet::new();
+            let values: Vec<String> = values.into_iter().collect();
+            // Of what is there now an index tells, however many events there are.
+            let asked = async {
+                for value in &values {
+                    let found = store.entities_by(table, column, value, PAGE).await?;
+                    others.extend(found.into_iter().map(|entity| entity.key));
+                }
+                let left = until.saturating_duration_since(Instant::now());
+                others.extend(store.keys_with(table, column, &values, Some(left)).await?);
+                Ok::<(), Fault>(())
+            };
+            if let Err(fault) = asked.await {
+                namesakes.unasked = Some(fault);
+            }
+            others.retain(|key| !is_meant(key));
+            if !others.is_empty() {
+                namesakes.found.push((column, others.len() as u64));
+            }
+        }
+        namesakes
     }
 
     /// Adds what refers to the targets, what refers to that, and so on; where it is not to be erased, it is counted.
@@ -173,7 +195,7 @@ impl Erasures {
             followed += 1;
             for (other, column) in referring_to(self.shared.catalog, to) {
                 let mut referring: BTreeSet<String> =
-                    self.shared.store.keys_with(other, column, &keys).await?.into_iter().collect();
+                    self.shared.store.keys_with(other, column, &keys, None).await?.into_iter().collect();
                 if related {
                     self.look_elsewhere(found, (to, &keys), (other, column), &mut referring).await;
                 }
@@ -382,8 +404,13 @@ impl Erasures {
         column: &str,
         value: &str,
     ) -> Result<Named, EngineError> {
-        let mut keys: BTreeSet<String> =
-            self.shared.store.keys_with(table, column, &[value.to_owned()]).await?.into_iter().collect();
+        let mut keys: BTreeSet<String> = self
+            .shared
+            .store
+            .keys_with(table, column, &[value.to_owned()], None)
+            .await?
+            .into_iter()
+            .collect();
         let too_many = |count: String| EngineError::Invalid {
             field,
             problem: format!(
@@ -443,15 +470,20 @@ impl Erasures {
         }
     }
 
-    async fn count_at_source(&self, targets: &Targets) -> Result<u64, Fault> {
+    /// How many of their rows still stand at the source. Those of whom was asked for tell what they are looked up by, also where
+    /// an earlier erasure left nothing else of them.
+    async fn count_at_source(&self, targets: &Targets, values: &mut Values) -> Result<u64, Fault> {
         let mut count = 0;
-        for (table, keys) in targets {
+        for (at, (table, keys)) in targets.iter().enumerate() {
             // No row has a key of a type that the table's keys had earlier.
             let keys: Vec<String> = keys.iter().filter(|key| table.key.kind.is_key(key)).cloned().collect();
             for keys in keys.chunks(KEYS) {
                 let page_size = u32::try_from(KEYS).unwrap_or(u32::MAX);
-                let counted = self.rows(*table, Scope::Keys(keys.to_vec()), page_size, |_| {
+                let counted = self.rows(*table, Scope::Keys(keys.to_vec()), page_size, |row| {
                     count += 1;
+                    if at == 0 {
+                        note_values(row, values);
+                    }
                     true
                 });
                 counted.await?;
@@ -486,6 +518,21 @@ impl Erasures {
             }
             let Some(next) = page.next else { return Ok(()) };
             after = Some(next);
+        }
+    }
+}
+
+fn looked_up_by(table: Table) -> impl Iterator<Item = &'static str> {
+    let columns = table.definition().columns.iter().filter(|column| column.lookup);
+    columns.map(|column| column.name.as_str())
+}
+
+/// Adds what the row is looked up by.
+fn note_values(row: &Row<'_>, values: &mut Values) {
+    for column in looked_up_by(row.table) {
+        let value = row.get(column).to_text().filter(|value| !value.trim().is_empty());
+        if let Some(value) = value {
+            values.entry(column).or_default().insert(value);
         }
     }
 }

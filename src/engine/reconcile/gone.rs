@@ -18,7 +18,7 @@ use crate::{
     fail_point,
     fault::{Fault, FaultKind},
     source::{BEGINNING, RowQuery, Scope},
-    store::{Appended, Entry, ParkedLetter, SyncLease, SyncProgress},
+    store::{Appended, Entry, ParkedLetter, Settled, SyncLease, SyncProgress},
 };
 
 /// A row to remove.
@@ -214,7 +214,8 @@ impl Reconcile {
     }
 
     /// Settles the open letters of entities that were removed because the source does not have them any more, and of rows
-    /// without a usable key that the reading did not show: there is nothing to mend.
+    /// without a usable key that the reading did not show: there is nothing to mend. What was discarded of such rows is
+    /// forgotten, too: it would go on excusing as many rows that are not read.
     pub(super) async fn settle_gone(
         &self,
         lease: &mut dyn SyncLease,
@@ -224,17 +225,20 @@ impl Reconcile {
         let (table, store, letters) = (self.run.table, &*self.run.store, &self.run.letters);
         let mut after: Option<String> = None;
         loop {
-            let limit = u32::try_from(KEYS).unwrap_or(u32::MAX);
-            let open = store.open_entities(letters, table, after.as_deref(), limit).await?;
-            let Some(last) = open.last() else { return Ok(()) };
+            let mut noted = store.entities_with_letters(letters, table, after.as_deref(), RANGE).await?;
+            let Some(last) = noted.last() else { return Ok(()) };
             after = Some(last.clone());
             // A row without a usable key can't be asked for: only a whole reading tells whether it is there.
             if !self.is_resumed {
-                let unseen = open.iter().filter(|sent| !reading.unusable.contains(sent.as_str()));
+                let unseen = noted.iter().filter(|sent| !reading.unusable.contains(sent.as_str()));
                 self.settle_unusable(lease, progress, unseen.cloned().collect()).await?;
             }
-            let (keys, earlier): (Vec<String>, Vec<String>) =
-                open.into_iter().partition(|entity| table.key.kind.is_key(entity));
+            // Only what was removed, which is guarded against a source that shows too little, and is read as new if it comes
+            // back: of any other row the letter is all that tells of it.
+            let last = lease.last_appended(&noted).await?;
+            noted.retain(|entity| last.get(entity).is_some_and(|last| last.removed));
+            let (keys, mut gone): (Vec<String>, Vec<String>) =
+                noted.into_iter().partition(|entity| table.key.kind.is_key(entity));
             let mut there = HashSet::new();
             for keys in requests(keys.clone()) {
                 let query = RowQuery {
@@ -254,13 +258,9 @@ impl Reconcile {
                         break;
                     }
                 }
+                self.heed(lease, progress).await?;
             }
-            let mut gone: Vec<String> =
-                keys.into_iter().filter(|key| !there.contains(key)).chain(earlier).collect();
-            // Only what was removed, which is guarded against a source that shows too little, and is read as new if it comes
-            // back: of any other row the letter is all that tells of it.
-            let last = lease.last_appended(&gone).await?;
-            gone.retain(|key| last.get(key).is_some_and(|last| last.removed));
+            gone.extend(keys.into_iter().filter(|key| !there.contains(key)));
             if !gone.is_empty() {
                 let settled = store.settle_mended(letters, &table.into(), &gone).await?;
                 info!(sync_id = %self.run.id, %table, settled, "letters of rows that are gone are settled");
@@ -270,7 +270,7 @@ impl Reconcile {
     }
 
     /// Settles the letters of rows without a usable key that the reading did not show as such: they are gone, or have a key
-    /// by now. Forgets that they were parked: one that comes back is parked again.
+    /// by now. Forgets that they were parked, also where they were discarded: one that comes back is parked again.
     async fn settle_unusable(
         &self,
         lease: &mut dyn SyncLease,
@@ -291,8 +291,12 @@ impl Reconcile {
                 && (table.key.kind.read(&letter.entity).is_err()
                     || is_last(&letter.letter.to_string(), letter) && !is_last(&letter.entity, letter))
         };
-        // Of an event that a sink could not take, and of a row too large for one, its letter is all that tells.
-        let tells = |letter: &ParkedLetter| letter.settled.is_none() && !is_unusable(letter);
+        // Of an event that a sink could not take its letter is all that tells while it is open; of a row too large for one also
+        // once it was discarded.
+        let tells = |letter: &ParkedLetter| {
+            let is_discarded_row = letter.sink.is_none() && letter.settled == Some(Settled::Discarded);
+            (letter.settled.is_none() || is_discarded_row) && !is_unusable(letter)
+        };
         gone.retain(|sent| !letters.iter().any(|letter| letter.entity == *sent && tells(letter)));
         if gone.is_empty() {
             return Ok(());
@@ -361,13 +365,19 @@ impl Reconcile {
         let (entries, earlier): (Vec<Entry>, Vec<Entry>) =
             entries.into_iter().partition(|entry| table.key.kind.is_key(&entry.appended.entity));
         let earlier = earlier.into_iter().map(|entry| entry.appended).filter(|one| !one.removed);
-        Ok(Some((entries, earlier.map(|one| Appended { removed: true, ..one }).collect())))
+        Ok(Some((entries, earlier.map(|one| removed_with_its_key(table, one)).collect())))
     }
 
     pub(super) fn too_many(&self, gone: u64, removed: u64) -> Fault {
         let rows = (gone, removed, self.known);
         guard::too_many(self.run.source.name(), self.run.table.name(), rows, self.allowed, self.is_resumed)
     }
+}
+
+/// An entity as removed because its key is none any more. By a removal's id: where the key's type is put back and the row is
+/// gone, the sinks have no event of that id, so that its removal is appended.
+fn removed_with_its_key(table: Table, one: Appended) -> Appended {
+    Appended { event: removal_id(table, &one.entity, one.versao), removed: true, ..one }
 }
 
 /// Keys as requests of some thousand characters ask for them, however long each is: addresses are of bounded length.
@@ -395,6 +405,16 @@ fn requests(keys: Vec<String>) -> Vec<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Catalog;
+
+    #[test]
+    fn an_entity_whose_key_is_none_any_more_is_removed_by_an_id_that_no_row_has() {
+        let table = Catalog::built_in().get("leads").expect("leads");
+        let last =
+            Appended { entity: "abc".to_owned(), event: Uuid::from_u128(1), versao: 7, removed: false };
+        let event = removal_id(table, "abc", 7);
+        assert_eq!(removed_with_its_key(table, last.clone()), Appended { event, removed: true, ..last });
+    }
 
     #[test]
     fn ordinary_keys_are_one_request_and_long_ones_several() {

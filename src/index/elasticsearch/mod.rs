@@ -75,7 +75,7 @@ use crate::{
     identity::Identity,
     index::{
         EntityPage, Fields, FoundDocuments, Index, IndexName, Lacking, Rebuild, SearchAnswer, SearchError,
-        SearchRequest, Stray, claims,
+        SearchRequest, Stray, Unfilled, claims,
         documents::{self, Planned},
         fields::Indices,
         unknown_index,
@@ -301,13 +301,14 @@ impl Index for EsIndex {
         erase::erase(&self.client, &self.names, table, keys).await
     }
 
-    async fn unfilled(&self) -> Result<Vec<(IndexName, Vec<String>)>, Fault> {
+    async fn unfilled(&self) -> Result<Vec<Unfilled>, Fault> {
         let of_index = self.names.indices().names().map(async |index| {
             let made = schema::look_at(&self.client, &self.names, index).await?;
-            Ok::<_, Fault>((index, made.unfilled(&self.names.layout(index).columns)))
+            let columns = made.unfilled(&self.names.layout(index).columns);
+            Ok::<_, Fault>(Unfilled::until_rebuilt(index, columns))
         });
         let found = try_join_all(of_index).await?;
-        Ok(found.into_iter().filter(|(_, columns)| !columns.is_empty()).collect())
+        Ok(found.into_iter().filter(|lack| !lack.columns.is_empty()).collect())
     }
 
     async fn rebuilds(&self) -> Result<Vec<Rebuild>, Fault> {

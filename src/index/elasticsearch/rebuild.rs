@@ -28,11 +28,11 @@ use crate::{
     fault::Fault,
     identity::Identity,
     index::{
-        Columns, IndexName, REMOVED, Rebuild, claims,
+        Columns, IndexName, REMOVED, Rebuild, claims, differing,
         documents::{self, Planned},
     },
     log::Position,
-    next_step::NextStep,
+    next_step::{NextStep, SAME_DEFINITIONS},
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
 };
 
@@ -112,7 +112,8 @@ impl IndexState {
 
     fn rebuild(&self, index: IndexName, alias: &str) -> Option<Rebuild> {
         let Mark { id, started_at, erasures, .. } = *self.mark()?;
-        Some(Rebuild { id, index, started_at, serves: self.serves(alias), erasures })
+        let differing = differing(self.mappings.meta.columns.as_ref(), &index.columns());
+        Some(Rebuild { id, index, started_at, serves: self.serves(alias), erasures, differing })
     }
 }
 
@@ -181,10 +182,9 @@ pub(super) async fn begin(
     let alias = &*names.alias(index);
     let layout = names.layout(index);
     let mut indices = states(client, alias).await?;
-    if let Some(under_way) = find_rebuild(index, alias, &indices) {
-        let rebuild_alias = layout.rebuild_alias();
-        let differing = schema::differing_behind(client, names, index, &rebuild_alias).await?;
-        if under_way.serves || differing.is_empty() {
+    // Somebody else may have begun it anew once it is ended.
+    while let Some(under_way) = find_rebuild(index, alias, &indices) {
+        if under_way.serves || under_way.differing.is_empty() {
             return Ok(under_way);
         }
         // It would make documents as an earlier definition had them.
@@ -204,7 +204,14 @@ pub(super) async fn begin(
     let highest =
         indices.keys().filter_map(|name| number(&name[alias.len() + 1..])).max().unwrap_or_default();
     let name = format!("{alias}-{:06}", highest + 1);
-    let rebuild = Rebuild { id: Uuid::now_v7(), index, started_at: Utc::now(), serves: false, erasures };
+    let rebuild = Rebuild {
+        id: Uuid::now_v7(),
+        index,
+        started_at: Utc::now(),
+        serves: false,
+        erasures,
+        differing: Vec::new(),
+    };
     let mark = Mark { id: rebuild.id, started_at: rebuild.started_at, replaces: replaces.clone(), erasures };
     let log = &serving.mappings.meta.log;
     let body = layout.rebuilt_index(
@@ -217,6 +224,7 @@ pub(super) async fn begin(
     }
     // Somebody else began at the same moment.
     if let Some(under_way) = find_rebuild(index, alias, &states(client, alias).await?) {
+        refuse_differing(client, index, &under_way.differing)?;
         return Ok(under_way);
     }
     Err(faults::fault_from_response(client.origin(), &doing, &answer, true))
@@ -316,7 +324,10 @@ pub(super) async fn end(client: &Client, names: &Names, rebuild: &Rebuild) -> Re
 /// Refuses to go on with a rebuild that was begun by another definition: it would serve documents of both.
 async fn check_begun(client: &Client, names: &Names, index: IndexName) -> Result<(), Fault> {
     let alias = names.layout(index).rebuild_alias();
-    let differing = schema::differing_behind(client, names, index, &alias).await?;
+    refuse_differing(client, index, &schema::differing_behind(client, names, index, &alias).await?)
+}
+
+fn refuse_differing(client: &Client, index: IndexName, differing: &[String]) -> Result<(), Fault> {
     if differing.is_empty() {
         return Ok(());
     }
@@ -327,7 +338,7 @@ async fn check_begun(client: &Client, names: &Names, index: IndexName) -> Result
             client.origin(),
             differing.join(", ")
         ),
-        NextStep::FillIndex { index: index.to_string() },
+        SAME_DEFINITIONS,
     ))
 }
 

@@ -89,6 +89,12 @@ impl Lexer {
         false
     }
 
+    /// Whether a field's name and its colon stand next.
+    pub(super) fn is_before_field(&self) -> bool {
+        let mut rest = self.chars[self.at..].iter().skip_while(|c| c.is_whitespace() || **c == '(');
+        rest.by_ref().find(|c| !is_term(**c)) == Some(&':')
+    }
+
     /// Takes a colon, with space before it or not.
     pub(super) fn take_colon(&mut self) -> bool {
         let from = self.at;

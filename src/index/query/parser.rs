@@ -41,6 +41,23 @@ const MAX_BOOST: f32 = 1_000_000.0;
 /// What a term is asked of: one field, or every text.
 type Scope = Option<&'static Field>;
 
+/// What people write for an operator, and the operator.
+const MEANT: [(&str, &str); 11] = [
+    ("and", "AND"),
+    ("or", "OR"),
+    ("not", "NOT"),
+    ("E", "AND"),
+    ("OU", "OR"),
+    ("NÃO", "NOT"),
+    ("NAO", "NOT"),
+    ("e", "AND"),
+    ("ou", "OR"),
+    ("não", "NOT"),
+    ("nao", "NOT"),
+];
+/// These stand within what people look for; only before a field they are surely meant as operators.
+const SMALL_PORTUGUESE: [&str; 4] = ["e", "ou", "não", "nao"];
+
 impl<'a> Parser<'a> {
     pub(super) fn new(text: &'a str, fields: &'static Fields, now: DateTime<Tz>) -> Self {
         Self { text, lexer: Lexer::new(text), fields, now, depth: 0, tests: 0 }
@@ -298,12 +315,14 @@ impl<'a> Parser<'a> {
             }
             return self.every(scope, at, |field, at, _| values::shape(field, &word, at));
         }
-        if scope.is_none() && ["and", "or", "not"].iter().any(|operator| word.is(operator)) {
-            let word = word.text();
+        let meant = MEANT.iter().find(|(written, _)| word.is(written));
+        if let Some((written, operator)) = meant.filter(|(written, _)| {
+            scope.is_none() && (!SMALL_PORTUGUESE.contains(written) || self.lexer.is_before_field())
+        }) {
             return Err(error(
                 at,
-                format!("`{word}` in small letters is a word to look for, not an operator"),
-                format!("write {}, or \"{word}\" for the word", word.to_uppercase()),
+                format!("`{written}` is a word to look for, not an operator"),
+                format!("write {operator}, or \"{written}\" for the word"),
             ));
         }
         self.every(scope, at, |field, at, now| values::is(field, &word.text(), at, now))

@@ -17,7 +17,7 @@ const FULL: &str =
     "free some room on the data folder's disk; nothing is lost, and it is tried again by itself";
 
 /// What an index needs that is not as this process has it.
-const UP_TO_DATE: &str = "restart the process that writes it, or run the migrations where none does: either brings the index up to date";
+pub(super) const UP_TO_DATE: &str = "restart the process that writes it, or run the migrations where none does: either brings the index up to date";
 
 /// What can go wrong in the folder.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ mod schema;
 mod translate;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     fmt,
     path::{Path, PathBuf},
     sync::{
@@ -39,13 +39,13 @@ use uuid::Uuid;
 
 use self::{
     directory::{Building, Entry, Offsets},
-    error::IndexError,
+    error::{IndexError, UP_TO_DATE},
     generation::Generation,
     prepare::each,
 };
 use super::{
     EntityPage, Fields, FoundDocuments, Hit, Index, IndexName, Lacking, Question, Rebuild, SearchAnswer,
-    SearchError, SearchRequest, Stray, claims, documents, fields::Indices, unknown_index,
+    SearchError, SearchRequest, Stray, Unfilled, claims, documents, fields::Indices, unknown_index,
 };
 use crate::{
     data_folder::DataFolder,
@@ -54,7 +54,7 @@ use crate::{
     identity::Identity,
     lock_file::Held,
     log::{Position, StartAt},
-    next_step::NextStep,
+    next_step::{NextStep, SAME_DEFINITIONS},
     private_files::{self, OpenFolder},
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth, Span},
     streaming,
@@ -280,7 +280,13 @@ impl Shared {
     /// Remembers where the indices stand, once the documents are on disk.
     fn advance(&self, log: &str, spans: &[Span]) -> Result<(), IndexError> {
         let mut next = self.reached(log)?;
+        let is_prepared = self.introduced.load(Ordering::Relaxed);
         for span in spans {
+            // An older copy that was put back under this process lacks what is before: the next run reads that again.
+            let ends_before = |at: &Position| at.partition == span.partition && at.offset < span.first;
+            if !is_prepared && next.iter().any(ends_before) {
+                continue;
+            }
             next.retain(|at| at.partition != span.partition);
             next.push(Position { partition: span.partition, offset: span.next });
         }
@@ -344,11 +350,12 @@ impl Shared {
             let generation = match only {
                 Some(rebuild) => self.building(rebuild)?,
                 None => {
-                    let entry = self.entry(index)?;
-                    let columns = entry.made_otherwise(index, &entry.serving);
-                    if !columns.is_empty() {
-                        return Err(IndexError::OtherDefinition { index, columns });
+                    // What was put back under this process may be of another definition, or an earlier build.
+                    if !self.introduced.load(Ordering::Relaxed) {
+                        // Its documents are made anew from the events.
+                        each([IndexName::Eventos, index], |index| self.bring_up_to_date(index))?;
                     }
+                    self.check_definition(index, &self.entry(index)?)?;
                     self.serving(index)?
                 }
             };
@@ -421,44 +428,59 @@ impl Shared {
         let _writing = self.write_lock()?;
         let mut entry = self.entry(index)?;
         self.check_definition(index, &entry)?;
-        // What was begun by another definition makes documents that this one would make otherwise.
-        if let Some(building) = &entry.building
-            && building.generation != entry.serving
-            && !entry.made_otherwise(index, &building.generation).is_empty()
-        {
-            entry.building = None;
-            directory::write(&self.folder, index, &entry)?;
-        }
-        let building = if let Some(building) = &entry.building {
-            building.clone()
-        } else {
-            self.tidy(index, &entry)?;
-            let building = Building {
-                id: Uuid::now_v7(),
-                generation: entry.next_generation(index),
-                started_at: Utc::now(),
-                erasures,
-                columns: Some(index.columns()),
-            };
-            self.make(index, &building.generation, self.indices.fields(index))?;
-            entry.building = Some(building.clone());
-            directory::write(&self.folder, index, &entry)?;
-            building
+        let building = match entry.building.clone() {
+            Some(building) if self.goes_on(index, &entry, &building.generation) => building,
+            _ => self.begin_anew(index, &mut entry, erasures)?,
         };
         Ok(rebuild_of(index, &entry, &building))
     }
 
-    fn unfilled(&self) -> Result<Vec<(IndexName, Vec<String>)>, IndexError> {
+    /// Whether a rebuild into this generation can be joined. What another definition began has columns that this one would
+    /// fill otherwise, or could not write at all.
+    fn goes_on(&self, index: IndexName, entry: &Entry, generation: &str) -> bool {
+        generation == entry.serving
+            || (entry.made_otherwise(index, generation).is_empty()
+                && self.generation(index, generation).is_ok())
+    }
+
+    /// Begins to build an index by this process's definition; what was being built is removed.
+    fn begin_anew(
+        &self,
+        index: IndexName,
+        entry: &mut Entry,
+        erasures: Uuid,
+    ) -> Result<Building, IndexError> {
+        // What was left before it was named, by a process that ended or a disk that was full, is no beginning.
+        self.tidy(index, entry)?;
+        let building = Building {
+            id: Uuid::now_v7(),
+            generation: entry.next_generation(index),
+            started_at: Utc::now(),
+            erasures,
+            columns: Some(index.columns()),
+        };
+        self.make(index, &building.generation, self.indices.fields(index))?;
+        entry.building = Some(building.clone());
+        directory::write(&self.folder, index, entry)?;
+        self.tidy(index, entry)?;
+        Ok(building)
+    }
+
+    fn unfilled(&self) -> Result<Vec<Unfilled>, IndexError> {
         let mut unfilled = Vec::new();
         for index in self.indices.names() {
             let Some(entry) = directory::read(&self.folder, index)? else { continue };
-            // Whether anybody has prepared the index since or not.
-            let otherwise = entry.made_otherwise(index, &entry.serving);
-            let columns: BTreeSet<String> = entry.unfilled.into_iter().chain(otherwise).collect();
-            if !columns.is_empty() {
-                unfilled.push((index, columns.into_iter().collect()));
-            }
+            // Whoever prepares the index fills these, which takes a while where it is big.
+            let columns = entry.made_otherwise(index, &entry.serving);
+            let next_step = if self.introduced.load(Ordering::Relaxed) {
+                SAME_DEFINITIONS.into()
+            } else {
+                format!("{UP_TO_DATE}; one that was just started is at it").into()
+            };
+            unfilled.push(Unfilled::until_rebuilt(index, entry.unfilled));
+            unfilled.push(Unfilled { index, columns, next_step });
         }
+        unfilled.retain(|lack| !lack.columns.is_empty());
         Ok(unfilled)
     }
 
@@ -548,6 +570,7 @@ fn rebuild_of(index: IndexName, entry: &Entry, building: &Building) -> Rebuild {
         started_at: building.started_at,
         serves: entry.serving == building.generation,
         erasures: building.erasures,
+        differing: Vec::new(),
     }
 }
 
@@ -786,7 +809,7 @@ impl Index for TantivyIndex {
         .await
     }
 
-    async fn unfilled(&self) -> Result<Vec<(IndexName, Vec<String>)>, Fault> {
+    async fn unfilled(&self) -> Result<Vec<Unfilled>, Fault> {
         self.blocking("looking for columns to fill", Shared::unfilled).await
     }
 

@@ -120,6 +120,7 @@ impl Shared {
                 Err(IndexError::NotMade(_) | IndexError::Extended { .. } | IndexError::Earlier { .. }) => {
                     return Ok(false);
                 }
+                Err(IndexError::Outdated { .. }) if name != entry.serving => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
@@ -147,6 +148,13 @@ impl Shared {
             Ok(generation) => (generation.fields, Vec::new(), true),
             Err(IndexError::Extended { fields, gained, .. }) => (fields, gained, true),
             Err(IndexError::Earlier { fields, .. }) => (fields, Vec::new(), !changed.is_empty()),
+            // Nothing of what is being built can be kept, and what serves is as it should be.
+            Err(IndexError::Outdated { .. } | IndexError::NotMade(_)) if old != entry.serving => {
+                let erasures = entry.building.as_ref().map(|building| building.erasures);
+                let next = self.begin_anew(index, entry, erasures.unwrap_or_default())?.id;
+                tracing::warn!(%index, %next, "what a rebuild had built can't be used by this definition: it begins anew");
+                return Ok(());
+            }
             Err(error) => return Err(error),
         };
         let new = entry.next_generation(index);

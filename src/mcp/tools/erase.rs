@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::operate::operator;
 use crate::{
-    domain::{KeyKind, TableName},
+    domain::TableName,
     engine::{EntityKey, ErasureReport, ErasureRequest, table_named},
     mcp::{
         SluiceServer,
@@ -51,9 +51,7 @@ impl SluiceServer {
         let args: EraseArgs = arguments(given)?;
         let table = table_named(self.engine.catalog, &TableName(args.table))?;
         let who = match (args.key, args.email) {
-            // Only a key that is a text may begin or end with a space.
-            (Some(key), None) if table.key.kind == KeyKind::Text => EntityKey::Key(key),
-            (Some(key), None) => EntityKey::Key(key.trim().to_owned()),
+            (Some(key), None) => EntityKey::Key(key),
             (None, Some(email)) if !email.trim().is_empty() => {
                 EntityKey::Lookup { column: "email".to_owned(), value: email.trim().to_owned() }
             }

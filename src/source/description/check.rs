@@ -93,7 +93,12 @@ fn key(table: Table, description: &Description, found: &mut Vec<Difference>) {
             .map(|column| column.name.as_str())
             .or_else(|| close_to(source, description.names()))
         {
-            Some(other) => format!("name it in the definition's key: from = \"{other}\""),
+            Some(other) => format!(
+                "if {other} holds the values that {source} held, name it in the definition's key: from = \"{other}\"; if they are \
+                 others and the table was synced before, define {other} as the key, give the table another name in its definition, \
+                 and write source = {{ table = \"{}\" }} there: rows would become versions of those that had the same value before",
+                table.source_name()
+            ),
             None => "name the column that tells rows apart in the definition's key".to_owned(),
         };
         let problem = format!("the project's table has no column {source}, which is the key");
@@ -466,6 +471,14 @@ mod tests {
             told.find(|told| told.kind == DifferenceKind::Key)
         };
         assert_eq!(of_key(&description), None);
+        let renamed = of_key(&described(&[("codigo", "uuid")])).expect("told");
+        assert!(!renamed.next_step.contains("from ="), "nothing is like it: {renamed}");
+        let mut of_another = described(&[("codigo", "uuid")]);
+        of_another.columns[0].is_key = true;
+        let renamed = of_key(&of_another).expect("told");
+        for part in ["if codigo holds the values", "from = \"codigo\"", "source = { table = \"leads\" }"] {
+            assert!(renamed.next_step.contains(part), "{part}: {renamed}");
+        }
         description.columns[0].is_key = false;
         let told = of_key(&description).expect("told");
         assert!(

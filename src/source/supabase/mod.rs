@@ -312,9 +312,7 @@ impl Source for SupabaseSource {
             .filter(|column| column.on_request && self.asked_for.contains(&column.name))
             .map(|column| column.name.as_str())
             .collect();
-        // By another column of the project its keys may be others.
-        let by = definition.key.from.as_ref().map(|from| format!(" {from}")).unwrap_or_default();
-        format!("{place} {} {seen} {}{by}", definition.source_name(), asked_for.join(","))
+        format!("{place} {} {seen} {}", definition.source_name(), asked_for.join(","))
     }
 
     async fn page(&self, query: &RowQuery, after: Option<&PageToken>) -> Result<Page, Fault> {
@@ -516,7 +514,7 @@ mod tests {
     fn the_origin_of_rows_is_another_in_another_schema_below_another_path_and_by_another_key() {
         use crate::source::sample::keys;
         let leads = Catalog::built_in().get("leads").expect("leads");
-        let of = |table, url: &str, schema: &str, key: &str| {
+        let origin = |url: &str, schema: &str, key: &str| {
             let settings = SupabaseSettings {
                 url: url::Url::parse(url).expect("a URL").into(),
                 key: key.into(),
@@ -527,9 +525,8 @@ mod tests {
                 retry_for: std::time::Duration::from_secs(1),
                 include_columns: Vec::new(),
             };
-            SupabaseSource::new(&settings, Catalog::built_in()).expect("a client").origin(table)
+            SupabaseSource::new(&settings, Catalog::built_in()).expect("a client").origin(leads)
         };
-        let origin = |url: &str, schema: &str, key: &str| of(leads, url, schema, key);
         let one = origin("https://a.example", "public", keys::SECRET);
         assert_eq!(one, origin("https://a.example/", "public", keys::SECRET));
         assert!(!one.contains(keys::SECRET), "{one}");
@@ -541,9 +538,6 @@ mod tests {
         ] {
             assert_ne!(one, origin(url, schema, key));
         }
-        let mut by_another = leads.definition().clone();
-        by_another.key.from = Some("codigo".to_owned());
-        assert_ne!(one, of(Table::new(by_another), "https://a.example", "public", keys::SECRET));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     fmt::Write as _,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -76,7 +77,13 @@ impl Erasures for PgStore {
         over!(self, "read the ledger of erasures", connection => ledger(connection, known))
     }
 
-    async fn keys_with(&self, table: Table, column: &str, values: &[String]) -> Result<Vec<String>, Fault> {
+    async fn keys_with(
+        &self,
+        table: Table,
+        column: &str,
+        values: &[String],
+        limit: Option<Duration>,
+    ) -> Result<Vec<String>, Fault> {
         let definition = table.definition();
         let Some(column) = definition.column(column) else { return Ok(Vec::new()) };
         // Who is looked up by it is also found by it in a list; what refers to an entity holds its key alone.
@@ -93,8 +100,9 @@ impl Erasures for PgStore {
             key = definition.key.column,
             name = column.name,
         );
-        // Every event is looked at, which takes what it takes.
-        let mut connection = self.connector.dedicated("sluice erase", UNBOUNDED).await?;
+        // For the server, no time at all is no limit.
+        let limit = limit.map_or(UNBOUNDED, |limit| limit.max(Duration::from_millis(1)));
+        let mut connection = self.connector.dedicated("sluice erase", limit).await?;
         let keys = sqlx::query_scalar(&statement)
             .bind(values.iter().map(|value| value.trim().replace('\0', "")).collect::<Vec<_>>())
             .bind(&table.entity)

@@ -9,7 +9,7 @@ use super::{PgStore, operations::over};
 use crate::{
     domain::TableName,
     fault::Fault,
-    log::{Extent, Position},
+    log::Extent,
     store::{Forgetting, Settled, operations::MENDED_BY},
 };
 
@@ -47,15 +47,15 @@ impl Forgetting for PgStore {
         Ok(forgotten.rows_affected())
     }
 
-    async fn forget_letters(&self, log: &str, events: &str, below: Position) -> Result<(), Fault> {
+    async fn forget_letters(&self, log: &str, events: &str, extent: Extent) -> Result<(), Fault> {
         over!(self, "forget settled dead letters", connection =>
             sqlx::query(
                 "WITH settled AS (
                      DELETE FROM sluice_resolved_letters AS r
-                     WHERE r.log = $1 AND r.partition = $2 AND r.\"offset\" < $3
+                     WHERE r.log = $1 AND r.partition = $2 AND r.\"offset\" >= $3 AND r.\"offset\" < $4
                          AND (r.resolution <> 'discarded' OR NOT EXISTS (
                              SELECT FROM sluice_parked_letters AS p
-                             JOIN sluice_appended AS a ON a.log = $4 AND a.table_name = p.table_name
+                             JOIN sluice_appended AS a ON a.log = $5 AND a.table_name = p.table_name
                                  AND a.entity = ANY (ARRAY[p.entity, p.letter_id::text]) AND a.event = p.letter_id
                              WHERE p.log = r.log AND p.partition = r.partition AND p.\"offset\" = r.\"offset\"
                                  AND p.letter_id = r.letter_id AND p.sink IS NULL
@@ -66,8 +66,9 @@ impl Forgetting for PgStore {
                  WHERE p.log = $1 AND p.partition = $2 AND p.\"offset\" = s.\"offset\" AND p.letter_id = s.letter_id",
             )
             .bind(log)
-            .bind(below.partition)
-            .bind(below.offset)
+            .bind(extent.partition)
+            .bind(extent.low)
+            .bind(extent.high)
             .bind(events)
             .execute(connection))?;
         Ok(())
@@ -129,8 +130,8 @@ impl Forgetting for PgStore {
                          AND r.\"offset\" = p.\"offset\" AND r.letter_id = p.letter_id
                      WHERE p.table_name = $4 AND p.sink IS NULL
                      GROUP BY p.letter_id, p.entity
-                     HAVING bool_and(p.log <> $1
-                         OR r.letter_id IS NULL AND (e.low IS NULL OR p.\"offset\" < e.low))
+                     HAVING bool_and(r.resolution IS DISTINCT FROM 'erased' AND (p.log <> $1
+                         OR r.letter_id IS NULL AND (e.low IS NULL OR p.\"offset\" < e.low)))
                  ) AS l
                  WHERE a.log = $5 AND a.table_name = $4 AND a.event = l.letter_id
                      AND a.entity = ANY (ARRAY[l.entity, l.letter_id::text])",

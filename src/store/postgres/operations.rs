@@ -324,20 +324,20 @@ impl Operations for PgStore {
         Ok(u64::try_from(settled).unwrap_or_default())
     }
 
-    async fn open_entities(
+    async fn entities_with_letters(
         &self,
         log: &str,
         table: Table,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<String>, Fault> {
-        over!(self, "look for entities with open letters", connection =>
+        over!(self, "look for entities with letters", connection =>
             sqlx::query_scalar(
                 "SELECT DISTINCT p.entity FROM sluice_parked_letters AS p
                  WHERE p.log = $1 AND p.table_name = $2 AND ($3::text IS NULL OR p.entity > $3) AND NOT EXISTS (
                      SELECT FROM sluice_resolved_letters AS r
                      WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
-                         AND r.letter_id = p.letter_id
+                         AND r.letter_id = p.letter_id AND (p.sink IS NOT NULL OR r.resolution <> 'discarded')
                  ) ORDER BY p.entity LIMIT $4",
             )
             .bind(log)

@@ -1,11 +1,14 @@
 //! Erasing from the embedded file. Every change is a transaction of its own, one after the other, so an erasure and a
 //! batch exclude each other.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, ToSql, Transaction, functions::FunctionFlags, params, types::ValueRef};
+use rusqlite::{Connection, ToSql, Transaction, ffi, functions::FunctionFlags, params, types::ValueRef};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -45,7 +48,13 @@ impl Erasures for SqliteStore {
         self.db.read("reading the ledger of erasures", move |db| ledger(db, known)).await
     }
 
-    async fn keys_with(&self, table: Table, column: &str, values: &[String]) -> Result<Vec<String>, Fault> {
+    async fn keys_with(
+        &self,
+        table: Table,
+        column: &str,
+        values: &[String],
+        limit: Option<Duration>,
+    ) -> Result<Vec<String>, Fault> {
         let definition = table.definition();
         let Some(column) = definition.column(column) else { return Ok(Vec::new()) };
         let paths: Vec<String> = column.sources().map(|source| format!("$.\"{source}\"")).collect();
@@ -72,8 +81,14 @@ impl Erasures for SqliteStore {
         );
         self.db
             .read("looking for whom to erase", move |db| {
+                let began = Instant::now();
                 // SQLite's own functions know the case of ASCII only.
-                db.create_scalar_function("folded", 1, FunctionFlags::SQLITE_UTF8, |context| {
+                db.create_scalar_function("folded", 1, FunctionFlags::SQLITE_UTF8, move |context| {
+                    if limit.is_some_and(|limit| began.elapsed() >= limit) {
+                        let interrupted = ffi::Error::new(ffi::SQLITE_INTERRUPT);
+                        let told = "it took longer than it may".to_owned();
+                        return Err(rusqlite::Error::SqliteFailure(interrupted, Some(told)));
+                    }
                     Ok(match context.get_raw(0) {
                         ValueRef::Text(text) => Some(folded(&String::from_utf8_lossy(text))),
                         ValueRef::Integer(number) => Some(number.to_string()),

@@ -11,7 +11,7 @@ use super::{SqliteStore, lease::json, rows::instant};
 use crate::{
     domain::TableName,
     fault::Fault,
-    log::{Extent, Position},
+    log::Extent,
     store::{Forgetting, Settled, operations::MENDED_BY},
 };
 
@@ -49,30 +49,30 @@ impl Forgetting for SqliteStore {
         Ok(u64::try_from(forgotten.await?).unwrap_or(u64::MAX))
     }
 
-    async fn forget_letters(&self, log: &str, events: &str, below: Position) -> Result<(), Fault> {
+    async fn forget_letters(&self, log: &str, events: &str, extent: Extent) -> Result<(), Fault> {
         let (log, events) = (log.to_owned(), events.to_owned());
         self.db
             .write("forgetting settled dead letters", move |db| {
                 db.execute(
                     "DELETE FROM sluice_parked_letters AS p
-                     WHERE log = ?1 AND partition = ?2 AND \"offset\" < ?3 AND EXISTS (
+                     WHERE log = ?1 AND partition = ?2 AND \"offset\" >= ?3 AND \"offset\" < ?4 AND EXISTS (
                          SELECT 1 FROM sluice_resolved_letters AS r
                          WHERE r.log = ?1 AND r.partition = ?2 AND r.\"offset\" = p.\"offset\" AND r.letter_id = p.letter_id
                              AND (p.sink IS NOT NULL OR r.resolution <> 'discarded' OR NOT EXISTS (
                                  SELECT 1 FROM sluice_appended AS a
-                                 WHERE a.log = ?4 AND a.table_name = p.table_name
+                                 WHERE a.log = ?5 AND a.table_name = p.table_name
                                      AND a.entity IN (p.entity, p.letter_id) AND a.event = p.letter_id
                              ))
                      )",
-                    params![log, below.partition, below.offset, events],
+                    params![log, extent.partition, extent.low, extent.high, events],
                 )?;
                 db.execute(
                     "DELETE FROM sluice_resolved_letters AS r
-                     WHERE log = ?1 AND partition = ?2 AND \"offset\" < ?3 AND NOT EXISTS (
+                     WHERE log = ?1 AND partition = ?2 AND \"offset\" >= ?3 AND \"offset\" < ?4 AND NOT EXISTS (
                          SELECT 1 FROM sluice_parked_letters AS p
                          WHERE p.log = ?1 AND p.partition = ?2 AND p.\"offset\" = r.\"offset\" AND p.letter_id = r.letter_id
                      )",
-                    params![log, below.partition, below.offset],
+                    params![log, extent.partition, extent.low, extent.high],
                 )?;
                 Ok(())
             })
@@ -131,8 +131,8 @@ impl Forgetting for SqliteStore {
                          AND r.\"offset\" = p.\"offset\" AND r.letter_id = p.letter_id
                      WHERE p.table_name = ?3 AND p.sink IS NULL
                      GROUP BY p.letter_id, p.entity
-                     HAVING min(p.log <> ?1 OR r.letter_id IS NULL
-                         AND coalesce(p.\"offset\" < ?2 ->> CAST(p.partition AS text), true))
+                     HAVING min(r.resolution IS NOT 'erased' AND (p.log <> ?1 OR r.letter_id IS NULL
+                         AND coalesce(p.\"offset\" < ?2 ->> CAST(p.partition AS text), true)))
                  ) AS l
                  WHERE a.log = ?4 AND a.table_name = ?3 AND a.event = l.letter_id
                      AND a.entity IN (l.entity, l.letter_id)",

@@ -268,7 +268,7 @@ impl Operations for SqliteStore {
             .await
     }
 
-    async fn open_entities(
+    async fn entities_with_letters(
         &self,
         log: &str,
         table: Table,
@@ -277,13 +277,13 @@ impl Operations for SqliteStore {
     ) -> Result<Vec<String>, Fault> {
         let (log, after) = (log.to_owned(), after.map(str::to_owned));
         self.db
-            .read("looking for entities with open letters", move |db| {
+            .read("looking for entities with letters", move |db| {
                 db.prepare_cached(
                     "SELECT DISTINCT p.entity FROM sluice_parked_letters AS p
                      WHERE p.log = ?1 AND p.table_name = ?2 AND (?3 IS NULL OR p.entity > ?3) AND NOT EXISTS (
                          SELECT 1 FROM sluice_resolved_letters AS r
                          WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
-                             AND r.letter_id = p.letter_id
+                             AND r.letter_id = p.letter_id AND (p.sink IS NOT NULL OR r.resolution <> 'discarded')
                      ) ORDER BY p.entity LIMIT ?4",
                 )?
                 .query_map(params![log, table.name(), after, limit], |row| row.get(0))?

@@ -3,13 +3,16 @@
 use serde_json::json;
 use sluice::{
     engine::SyncPhase,
-    source::sample::{SampleServer, keys},
+    source::sample::{SampleColumn, SampleServer, keys},
     store::{NoticeKind, SyncRequest},
 };
 
 use super::told;
 use crate::support::{
-    eventually, on_each_adapter,
+    cli::run,
+    eventually,
+    folder::TestFolder,
+    on_each_adapter,
     place::{Embedded, Place, Real, value},
     request,
     rows::{lead, session},
@@ -19,6 +22,7 @@ use crate::support::{
 on_each_adapter! {
     embedded: Embedded, real: Real;
     rows_of_another_project_or_key_are_read_though_they_changed_before_the_last_sync,
+    a_key_that_is_called_otherwise_is_read_where_it_holds_the_same_values_and_refused_where_not,
 }
 
 fn read_on() -> SyncRequest {
@@ -82,6 +86,49 @@ async fn rows_of_another_project_or_key_are_read_though_they_changed_before_the_
     let read = sync(&engine, request(chats)).await;
     let told = "what this project never had is not lost, nor took company_id its place";
     assert_eq!((read.state, read.lost_columns.len(), read.error), (SyncPhase::Done, 0, None), "{told}");
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_key_that_is_called_otherwise_is_read_where_it_holds_the_same_values_and_refused_where_not<
+    P: Place,
+>() {
+    let mut place = P::new().await;
+    let tables = TestFolder::new();
+    place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
+    let synced = async |from: &str| {
+        let definition = format!(
+            "name = 'pess'\nabout = 'x'\nentity = 'pess'\nkey = {{ column = 'codigo', from = '{from}', type = 'bigint' }}\n\
+             time = {{ created = 'criado' }}\nevent = {{ categoria = 'c', evento = 'e' }}\n\
+             columns = [{{ name = 'criado', type = 'timestamp' }}]\n"
+        );
+        std::fs::write(tables.path().join("pess.toml"), definition).expect("written");
+        run(place.command(&["sync", "pess", "--full", "--wait"])).await
+    };
+    let serve = |columns: Vec<SampleColumn>, rows: &[String]| {
+        place.source().create_table("public", "pess", columns, rows).expect("rows");
+    };
+    let days = 1..=3;
+    let made = |day: i32| format!(r#""criado": "2024-05-0{day}T10:00:00+00:00""#);
+    let before: Vec<String> =
+        days.clone().map(|day| format!(r#"{{"codigo": {day}, {}}}"#, made(day))).collect();
+    let made_at = || SampleColumn::new("criado", "timestamp with time zone");
+    serve(vec![SampleColumn::key("codigo", "bigint"), made_at()], &before);
+    let outcome = synced("codigo").await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+
+    // The same numbers, of other rows.
+    let row = |day: i32| format!(r#"{{"id": {}, "numero": {day}, {}}}"#, day % 3 + 1, made(day));
+    let columns = vec![SampleColumn::new("id", "bigint"), SampleColumn::key("numero", "bigint"), made_at()];
+    serve(columns, &days.map(row).collect::<Vec<_>>());
+    let outcome = synced("id").await;
+    assert_ne!(outcome.code, Some(0), "{outcome:?}");
+    assert!(format!("{outcome:?}").contains("none of the 3 stored rows"), "{outcome:?}");
+    let outcome = synced("numero").await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let engine = place.engine().await;
+    assert_eq!(value(&engine, "SELECT count(*) FROM pess").await, 3);
+    assert_eq!(value(&engine, "SELECT count(*) FROM eventos_raw WHERE tipo_evento = 'pess'").await, 6);
     engine.shut_down().await;
     place.clean_up().await;
 }

@@ -17,7 +17,7 @@ on_each_adapter! {
     a_letter_explains_its_own_sink_alone_and_only_as_long_as_it_is_open,
     letters_of_a_row_that_is_gone_are_settled_by_a_reconciliation_that_finds_it_gone,
     a_letter_of_a_row_that_no_guard_counts_stays_open_when_the_row_is_not_shown,
-    a_discarded_letter_of_a_row_that_made_no_event_leaves_its_table_healthy,
+    a_discarded_letter_of_a_row_that_made_no_event_leaves_its_table_healthy_while_the_row_is_there,
     a_letter_of_an_unusable_key_that_the_definition_takes_by_now_is_settled,
 }
 
@@ -116,20 +116,36 @@ async fn a_letter_of_a_row_that_no_guard_counts_stays_open_when_the_row_is_not_s
     place.clean_up().await;
 }
 
-async fn a_discarded_letter_of_a_row_that_made_no_event_leaves_its_table_healthy<P: Place>() {
+async fn a_discarded_letter_of_a_row_that_made_no_event_leaves_its_table_healthy_while_the_row_is_there<
+    P: Place,
+>() {
     let (place, engine) = with_leads::<P>(leads(5)).await;
     let mut too_large = lead(10, 2);
     too_large.insert("nome".to_owned(), json!("x".repeat(9 << 20)));
-    place.source().upsert(table("leads"), vec![too_large]);
+    place.source().upsert(table("leads"), vec![too_large.clone()]);
     sync(&engine, request(table("leads"))).await;
     let all = Selection::Open { sink: None, from: None, limit: 10 };
     let discarded = engine.letters.discard(&all, "ana").await.expect("discarded");
     assert_eq!(discarded.settled.len(), 1, "{discarded:?}");
-    eventually("nothing is wrong, as a reconciliation would say", async || {
+    let is_healthy = async || {
         let status = engine.inspection.status().await;
         status.healthy && (status.tables[0].source, status.tables[0].parked) == (Some(6), Some(0))
-    })
-    .await;
+    };
+    eventually("nothing is wrong, as a reconciliation would say", is_healthy).await;
+
+    let mut keyless = lead(11, 2);
+    keyless.insert("id".to_owned(), json!("A-17"));
+    place.source().upsert(table("leads"), vec![keyless.clone()]);
+    assert_eq!(sync(&engine, request(table("leads"))).await.dead_letters, 1);
+    let discarded = engine.letters.discard(&all, "ana").await.expect("discarded");
+    assert_eq!(discarded.settled.len(), 1, "{discarded:?}");
+    place.source().set_rows(table("leads"), leads(5).into_iter().chain([too_large]).collect());
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status), "{status:?}");
+    eventually("the letter of the row that is there still tells of it", is_healthy).await;
+    place.source().upsert(table("leads"), vec![keyless]);
+    let status = sync(&engine, request(table("leads"))).await;
+    assert_eq!(status.dead_letters, 1, "the other was forgotten, so that its row is new: {status:?}");
     engine.shut_down().await;
     place.clean_up().await;
 }

@@ -468,6 +468,15 @@ async fn casts_answer_what_they_name_or_fail<B: StoreBench>() {
             ("SELECT count(*) FROM leads WHERE score_qualificacao >= '40' AND score_qualificacao < '85'", json!([[1]])),
             ("SELECT count(*) / 2 FROM leads", json!([[1]])),
             ("SELECT avg(score_qualificacao)::int, count(*)::text FROM leads", json!([[47, "3"]])),
+            (
+                "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY score_qualificacao),
+                        percentile_cont(0.9) WITHIN GROUP (ORDER BY score_qualificacao) FILTER (WHERE score_qualificacao < 85) FROM leads",
+                json!([[40.0, 37.5]]),
+            ),
+            (
+                "SELECT origem, percentile_cont(0.5) WITHIN GROUP (ORDER BY score_qualificacao) FROM leads GROUP BY origem ORDER BY 2",
+                json!([["meta", 40.0], ["google", 50.0]]),
+            ),
             ("SELECT created_at::date::text FROM leads ORDER BY id LIMIT 1", json!([["2026-05-01"]])),
         ],
     )
@@ -588,7 +597,13 @@ async fn the_embedded_store_refuses_what_has_no_counterpart_with_its_own_spellin
         ("SELECT * FROM leads WHERE interesse @> ARRAY['casa']", "json_each"),
         ("SELECT * FROM leads WHERE metadata @> '{\"a\": 1}'", "x ->> 'key' = 'value'"),
         ("SELECT DISTINCT ON (origem) nome FROM leads ORDER BY origem, created_at DESC", "row_number()"),
-        ("SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY score_qualificacao) FROM leads", "OFFSET"),
+        (
+            "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY score_qualificacao) FROM leads",
+            "percentile_cont(0.9)",
+        ),
+        ("SELECT mode() WITHIN GROUP (ORDER BY origem) FROM leads", "count(*) DESC"),
+        ("SELECT count(*) FROM leads WHERE created_at >= date('15/11/2026')", "'2026-05-01'"),
+        ("SELECT count(*) FROM leads WHERE created_at >= to_date('15/11/2026', 'DD/MM/YYYY')", "x::date"),
         (
             "SELECT d FROM generate_series(now() - interval '7 days', now(), interval '1 day') AS d",
             "RECURSIVE",

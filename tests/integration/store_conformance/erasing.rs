@@ -1,5 +1,7 @@
 //! Erasing entities, and what becomes of their events afterwards.
 
+use std::time::Duration;
+
 use serde_json::json;
 use sluice::{domain::Catalog, sink::Applied, store::ErasedRows};
 use uuid::Uuid;
@@ -116,7 +118,7 @@ async fn keys_are_found_by_any_version_s_value_in_any_case<B: StoreBench>() {
     .await;
     let found = async |emails: &[&str]| {
         let emails: Vec<String> = emails.iter().map(|&email| email.to_owned()).collect();
-        let mut keys = store.keys_with(table("leads"), "email", &emails).await.expect("keys");
+        let mut keys = store.keys_with(table("leads"), "email", &emails, None).await.expect("keys");
         keys.sort();
         keys
     };
@@ -127,6 +129,10 @@ async fn keys_are_found_by_any_version_s_value_in_any_case<B: StoreBench>() {
     let listed = json!({ "email": ["outra@x.example", " Lista@X.example"] });
     apply(&*store, vec![lead_with(3, 0, listed)]).await;
     assert_eq!(found(&["lista@x.example"]).await, key(3), "a list where a text was");
+    let many: Vec<String> = (0..100_000).map(|n| format!("{n}@x.example")).collect();
+    let late = store.keys_with(table("leads"), "email", &many, Some(Duration::ZERO)).await;
+    late.expect_err("that takes longer");
+    assert_eq!(found(&["lista@x.example"]).await, key(3), "whoever has the time is told after that");
 }
 
 async fn keys_are_found_by_a_value_of_a_version_that_has_the_column_under_a_former_name<B: StoreBench>() {
@@ -154,7 +160,7 @@ async fn keys_are_found_by_a_value_of_a_version_that_has_the_column_under_a_form
     ];
     apply_of(catalog, store, rows).await;
     for email in ["antiga@x.example", "VELHA@x.example", "nova@x.example"] {
-        let found = store.keys_with(people, "email", &[email.to_owned()]).await.expect("keys");
+        let found = store.keys_with(people, "email", &[email.to_owned()], None).await.expect("keys");
         assert_eq!(found, ["1"], "{email}");
     }
 }

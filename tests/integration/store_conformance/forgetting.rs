@@ -3,7 +3,7 @@
 use chrono::{TimeDelta, Utc};
 use sluice::{
     domain::TableName,
-    log::{Extent, Position},
+    log::Extent,
     store::{
         Appended, NewSync, ParkedEntity, Reconciliation, Resolution, Settled, Store, SyncProgress, SyncState,
     },
@@ -99,7 +99,7 @@ async fn settled_letters_are_forgotten_below_a_place_but_for_those_that_are_open
     let first_open = async |low, high| store.first_open(LOG, extent(low, high)).await.expect("an answer");
     assert_eq!((first_open(0, 0).await, first_open(4, 9).await), (None, Some(4)));
     let letter = |offset: i64| Uuid::from_u128(u128::from(offset.unsigned_abs()) + 1);
-    let parked = |offset| ParkedEntity {
+    let parked_at = |offset| ParkedEntity {
         sink: None,
         table: leads.clone(),
         entity: format!("e{offset}"),
@@ -115,13 +115,14 @@ async fn settled_letters_are_forgotten_below_a_place_but_for_those_that_are_open
         by: "ana".to_owned(),
         at: Utc::now(),
     };
-    store.note_parked(LOG, &(4..9).map(parked).collect::<Vec<_>>()).await.expect("noted");
+    store.note_parked(LOG, &(4..9).map(parked_at).collect::<Vec<_>>()).await.expect("noted");
     store.settle(LOG, &[4, 5, 7, 8].map(settled)).await.expect("settled");
     assert_eq!((first_open(4, 9).await, first_open(7, 9).await), (Some(6), None));
     assert_eq!(first_open(7, 10).await, Some(9), "behind all that are settled");
 
     for (log, partition) in [("other", 0), (LOG, 1)] {
-        store.forget_letters(log, LOG, Position { partition, offset: 99 }).await.expect("nothing");
+        let elsewhere = Extent { partition, low: 0, high: 99 };
+        store.forget_letters(log, LOG, elsewhere).await.expect("nothing");
     }
     assert_eq!(store.settled_count(LOG, &[extent(0, 99)]).await.expect("a count"), 4);
     // The first row is too large, another has no usable key; the second has made an event since.
@@ -129,20 +130,23 @@ async fn settled_letters_are_forgotten_below_a_place_but_for_those_that_are_open
     let event = unmade("e5", Uuid::from_u128(99), 7);
     let rows = [unmade("e4", letter(4), 7), event, unmade(letter(7).to_string(), letter(7), 0)];
     lease.checkpoint(&SyncProgress::default(), &rows).await.expect("remembered");
-    let left = async |events: &str| {
-        let below = Position { partition: 0, offset: 8 };
-        store.forget_letters(LOG, events, below).await.expect("forgotten");
+    let left = async |events: &str, low| {
+        store.forget_letters(LOG, events, extent(low, 8)).await.expect("forgotten");
         let left = store.settled(LOG, extent(0, 99)).await.expect("letters");
         left.iter().map(|one| one.offset).collect::<Vec<_>>()
     };
-    assert_eq!(left(LOG).await, [4, 7, 8]);
+    assert_eq!(left(LOG, 0).await, [4, 7, 8]);
     let known = ["e4", "e5", "e7"].map(str::to_owned);
     let parked = async || store.parked(LOG, table("leads"), &known).await.expect("letters").len();
     assert_eq!(parked().await, 2, "they explain their rows");
-    assert_eq!(left("another log").await, [8]);
+    assert_eq!(left("another log", 5).await, [4, 8], "what was left before is not looked at");
+    assert_eq!(left("another log", 0).await, [8]);
     assert_eq!(parked().await, 0);
-    let open = store.open_entities(LOG, table("leads"), None, 10).await.expect("entities");
-    assert_eq!(open, ["e6"], "its row may come mended");
+    let noted = async || store.entities_with_letters(LOG, table("leads"), None, 10).await.expect("entities");
+    assert_eq!(noted().await, ["e6", "e8"], "the rows may come mended, or go");
+    let of_a_sink = ParkedEntity { sink: Some("postgres".to_owned()), ..parked_at(8) };
+    store.note_parked(LOG, &[of_a_sink]).await.expect("noted");
+    assert_eq!(noted().await, ["e6"], "of an event that was discarded nothing is left to settle");
     assert_eq!(store.settle_mended(LOG, &leads, &["e6".to_owned()]).await.expect("settled"), 1);
 }
 
@@ -160,25 +164,28 @@ async fn rows_that_made_no_event_are_forgotten_where_no_letter_tells_of_them<B: 
         letter: letter(n),
     };
     let of_a_sink = ParkedEntity { sink: Some("postgres".to_owned()), ..parked(7, 70) };
-    let before = [parked(1, 10), parked(2, 20), parked(6, 60), of_a_sink, parked(8, 80)];
+    let before = [parked(1, 10), parked(2, 20), parked(6, 60), of_a_sink, parked(8, 80), parked(9, 90)];
     store.note_parked("before", &before).await.expect("noted");
     // Below what the log holds, and there.
     store.note_parked(LOG, &[parked(3, 3), parked(4, 4), parked(5, 5), parked(6, 6)]).await.expect("noted");
-    for (log, n, offset) in [("before", 2, 20), (LOG, 4, 4)] {
-        let discarded = Resolution {
+    let (discarded, erased) = (Settled::Discarded, Settled::Erased);
+    for (log, n, offset, settled) in
+        [("before", 2, 20, discarded), (LOG, 4, 4, discarded), ("before", 9, 90, erased)]
+    {
+        let settled = Resolution {
             partition: 0,
             offset,
             letter: letter(n),
-            settled: Settled::Discarded,
+            settled,
             by: "ana".to_owned(),
             at: Utc::now(),
         };
-        store.settle(log, &[discarded]).await.expect("settled");
+        store.settle(log, &[settled]).await.expect("settled");
     }
-    // Some are too large, of the others the key is unusable; the last has made an event since.
+    // Some are too large, of the others the key is unusable; the eighth has made an event since, the ninth was erased.
     let (_, mut lease, _) = begun(store, table("leads")).await;
-    let mut rows: Vec<Appended> = (1..=8).map(|n| unmade(format!("e{n}"), letter(n), 5)).collect();
-    for n in [2, 3, 5] {
+    let mut rows: Vec<Appended> = (1..=9).map(|n| unmade(format!("e{n}"), letter(n), 5)).collect();
+    for n in [2, 3, 5, 9] {
         rows[n - 1].entity = rows[n - 1].event.to_string();
     }
     rows[7].event = letter(99);
@@ -241,7 +248,7 @@ async fn open_letters_that_the_log_does_not_hold_are_counted_until_their_table_i
     let leads = TableName::from(table("leads"));
     assert_eq!(store.settle_lost_letters(LOG, &extents, &leads).await.expect("settled"), 4);
     assert_eq!(lost().await, [named("pedidos", 1)]);
-    let open = store.open_entities(LOG, table("leads"), None, 10).await.expect("entities");
+    let open = store.entities_with_letters(LOG, table("leads"), None, 10).await.expect("entities");
     assert_eq!(open, ["e5"], "what the log holds is open still");
     assert_eq!(store.settled_count(LOG, &[Extent { partition: 0, low: 0, high: 9 }]).await.expect("two"), 2);
     let refused_by = |sink: Option<&str>, offset| ParkedEntity {

@@ -1,5 +1,5 @@
 //! `sum` and `avg` as PostgreSQL has them of a `numeric`, see [`decimals`]. [`super::dialect`] calls them where a value is known
-//! to be one.
+//! to be one. And `percentile_cont`, which SQLite has not.
 
 use rusqlite::{
     Connection, Result,
@@ -12,6 +12,8 @@ use super::{
     functions::unfit,
     postgres::real,
 };
+
+pub(super) const PERCENTILE: &str = "pg_percentile";
 
 type Of = fn(&Rows) -> Value;
 
@@ -71,7 +73,41 @@ impl WindowAggregate<Rows, Value> for OfRows {
     }
 }
 
+/// `pg_percentile(x, p)`: what stands at that part of the way through the numbers in their order, between two of them in
+/// proportion, as PostgreSQL's `percentile_cont`.
+struct Percentile;
+
+impl Aggregate<(Vec<f64>, f64), Option<f64>> for Percentile {
+    fn init(&self, _: &mut Context<'_>) -> Result<(Vec<f64>, f64)> {
+        Ok((Vec::new(), 0.0))
+    }
+
+    fn step(&self, context: &mut Context<'_>, (numbers, part): &mut (Vec<f64>, f64)) -> Result<()> {
+        if context.get_raw(0) != ValueRef::Null {
+            numbers.push(real(context, 0).map_err(unfit)?);
+            *part = real(context, 1).map_err(unfit)?;
+        }
+        Ok(())
+    }
+
+    fn finalize(&self, _: &mut Context<'_>, rows: Option<(Vec<f64>, f64)>) -> Result<Option<f64>> {
+        let Some((mut numbers, part)) = rows.filter(|(numbers, _)| !numbers.is_empty()) else {
+            return Ok(None);
+        };
+        if !(0.0..=1.0).contains(&part) {
+            return Err(unfit("a percentile is not between 0 and 1"));
+        }
+        numbers.sort_by(f64::total_cmp);
+        #[allow(clippy::cast_precision_loss)] // there are fewer rows than a double counts
+        let place = part * (numbers.len() - 1) as f64;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a place among them
+        let (low, high) = (numbers[place.floor() as usize], numbers[place.ceil() as usize]);
+        Ok(Some(low + place.fract() * (high - low)))
+    }
+}
+
 pub(super) fn register(connection: &Connection, flags: FunctionFlags) -> Result<()> {
+    connection.create_aggregate_function(PERCENTILE, 2, flags, Percentile)?;
     AGGREGATES
         .into_iter()
         .try_for_each(|(name, of)| connection.create_window_function(name, 1, flags, OfRows(of)))
@@ -115,6 +151,17 @@ mod tests {
         ] {
             assert_eq!(all(&format!("WITH t AS {rows} {sql}")), values, "{sql}");
         }
+        for (sql, values) in [
+            ("SELECT pg_percentile(n, 0.5) FROM t", vec![real(2.6)]),
+            ("SELECT pg_percentile(n, 0.5) FILTER (WHERE i <> 5) FROM t", vec![real(0.2)]),
+            ("SELECT pg_percentile(n, 0) FROM t", vec![real(0.1)]),
+            ("SELECT pg_percentile(n, 1) FROM t", vec![real(7.0)]),
+            ("SELECT pg_percentile(n, 0.5) FROM t WHERE n IS NULL", vec![Value::Null]),
+        ] {
+            assert_eq!(all(&format!("WITH t AS {rows} {sql}")), values, "{sql}");
+        }
+        let wrong = connection.query_row("SELECT pg_percentile(1, 90)", [], |row| row.get::<_, Value>(0));
+        assert!(wrong.is_err());
         let text = connection.query_row("SELECT pg_sum('x')", [], |row| row.get::<_, Value>(0));
         assert!(text.is_err());
     }

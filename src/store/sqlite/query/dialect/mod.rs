@@ -45,7 +45,7 @@ pub(super) use self::{
     hints::of_function as hint,
     kinds::{Columns, Kind},
 };
-use super::Readable;
+use super::{Readable, times::Moment};
 use crate::sql_walk::{change_expressions, walk, walk_mut};
 
 /// What a statement has that this store does not, and how SQLite spells it.
@@ -453,7 +453,7 @@ impl Translation<'_> {
             _ => {}
         }
         if !call.within_group.is_empty() {
-            return foreign(format!("{name} WITHIN GROUP"), hints::PERCENTILE);
+            return self.within_group(call, &name);
         }
         let arguments = plain_arguments(&call.args);
         let renamed = |call: &mut Function, to: &str| call.name = ObjectName::from(vec![Ident::new(to)]);
@@ -495,6 +495,12 @@ impl Translation<'_> {
                     *expr = self.part("date_part", field, of);
                 }
             }
+            // SQLite makes nothing of a text that it can't read, and says nothing.
+            ("date" | "datetime" | "julianday" | "unixepoch", [of, ..])
+                if literal(of).is_some_and(|text| text != "now" && Moment::parse(text).is_err()) =>
+            {
+                return foreign("a time that is written so", hints::TIME);
+            }
             ("date_trunc", [_, of] | [_, of, _]) if self.kinds.of_expr(of) == Some(Kind::Interval) => {
                 return foreign("date_trunc of an interval", hints::INTERVAL);
             }
@@ -512,6 +518,28 @@ impl Translation<'_> {
                 }
             }
         }
+        ControlFlow::Continue(())
+    }
+
+    /// `percentile_cont(p) WITHIN GROUP (ORDER BY x)`, as an aggregate of both.
+    fn within_group(&self, call: &mut Function, name: &str) -> ControlFlow<Foreign> {
+        let what = || format!("{name} WITHIN GROUP");
+        if name == "mode" {
+            return foreign(what(), hints::MODE);
+        }
+        let [order] = call.within_group.as_slice() else { return foreign(what(), hints::PERCENTILE) };
+        let is_ascending = order.options.sort.as_ref().is_none_or(|sort| *sort == OrderBySort::Asc);
+        let is_number = self.kinds.of_expr(&order.expr).is_none_or(Kind::is_number);
+        let takes_one = plain_arguments(&call.args).len() == 1;
+        let FunctionArguments::List(list) = &mut call.args else {
+            return foreign(what(), hints::PERCENTILE);
+        };
+        if name != "percentile_cont" || !is_ascending || !is_number || !takes_one || call.over.is_some() {
+            return foreign(what(), hints::PERCENTILE);
+        }
+        list.args.insert(0, FunctionArg::Unnamed(FunctionArgExpr::Expr(order.expr.clone())));
+        call.within_group.clear();
+        call.name = ObjectName::from(vec![Ident::new("pg_percentile")]);
         ControlFlow::Continue(())
     }
 
