@@ -40,10 +40,12 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
             value: email.clone().unwrap_or_default().trim().to_owned(),
         },
     };
-    if !options.yes {
-        return Err("this removes a person from the store, the index and the dead letters for good; say --yes to do it".into());
-    }
     let request = ErasureRequest { table, who, related: options.related };
+    if !options.yes {
+        let preview = engine.erasures.preview(&request).await?;
+        engine.shut_down().await;
+        return Err(format!("this {preview}; say --yes to do it").into());
+    }
     let report = engine.erasures.erase(&request, "sluice erase").await?;
     for line in summary(&report).lines() {
         output::line(line)?;

@@ -9,7 +9,7 @@
 
 mod whom;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use chrono::Utc;
 use schemars::JsonSchema;
@@ -30,10 +30,14 @@ const LETTERS: i64 = 256;
 /// The shortest key or value, in bytes, that what mentions it is about: a small number is mentioned by chance.
 const UNMISTAKABLE: usize = 8;
 
+/// Keys that whoever decides on an erasure is shown.
+const SHOWN_KEYS: usize = 10;
+
 /// Whom to erase.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErasureRequest {
     pub table: Table,
+    /// A value is looked for in every column that entities are looked up by.
     pub who: EntityKey,
     /// Also the entities of other tables that refer to it: a lead's chat sessions.
     pub related: bool,
@@ -70,6 +74,52 @@ pub struct Remainder {
     pub place: String,
     /// What it is, and for how long.
     pub what: String,
+}
+
+/// Whom an erasure removes, in the words that whoever decides on it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasurePreview {
+    targets: Targets,
+    left: u64,
+    letters: usize,
+    /// Every place told who is meant.
+    is_whole: bool,
+}
+
+impl fmt::Display for ErasurePreview {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if let Some((table, keys)) = self.targets.first().filter(|(_, keys)| !keys.is_empty()) {
+            let mut shown: Vec<String> = keys.iter().take(SHOWN_KEYS).map(|key| format!("{key:?}")).collect();
+            if keys.len() > SHOWN_KEYS {
+                shown.push(format!("{} more", keys.len() - SHOWN_KEYS));
+            }
+            let called = if keys.len() == 1 { "key" } else { "keys" };
+            parts.push(format!("{} of {table} ({called} {})", keys.len(), shown.join(", ")));
+        }
+        let mut related: BTreeMap<&str, usize> = BTreeMap::new();
+        for (table, keys) in self.targets.iter().skip(1) {
+            *related.entry(table.name()).or_default() += keys.len();
+        }
+        parts.extend(related.iter().map(|(table, count)| format!("{count} of {table} that refer to them")));
+        match self.letters {
+            0 => {}
+            1 => parts.push("1 dead letter about them".to_owned()),
+            letters => parts.push(format!("{letters} dead letters about them")),
+        }
+        write!(
+            f,
+            "removes {} from the store, the index and the dead letters for good, and keeps them from coming back",
+            parts.join(" and ")
+        )?;
+        if self.left > 0 {
+            write!(f, "; {} entities of other tables that refer to them stay", self.left)?;
+        }
+        if !self.is_whole {
+            f.write_str("; not every place could be asked, so there may be more")?;
+        }
+        Ok(())
+    }
 }
 
 /// Erases people.
@@ -128,6 +178,23 @@ impl Namesakes {
     }
 }
 
+impl Found {
+    /// Whether anything besides the keys themselves tells of them.
+    fn is_known(&self) -> bool {
+        !self.letters.is_empty()
+            || self.targets.len() > 1
+            || self.at_source.as_ref().is_ok_and(|rows| *rows > 0)
+    }
+
+    fn preview(self) -> ErasurePreview {
+        let is_whole = self.at_source.is_ok()
+            && self.referring_unasked.is_empty()
+            && self.index_unasked.is_none()
+            && self.unapplied.is_none();
+        ErasurePreview { targets: self.targets, left: self.left, letters: self.letters.len(), is_whole }
+    }
+}
+
 impl Erasures {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
@@ -139,14 +206,52 @@ impl Erasures {
     /// When nothing is known of such an entity; when it can't be told who is meant, or the ledger can't be written: then
     /// nothing was removed. What a part that is down still holds is told in the report.
     pub async fn erase(&self, request: &ErasureRequest, by: &str) -> Result<ErasureReport, EngineError> {
-        let ErasureRequest { table, .. } = *request;
-        let store = self.shared.ready_store().await?;
+        let found = self.look(request, by).await?;
+        self.remove(request, &found).await
+    }
+
+    /// Erases whom a preview told, and nobody else.
+    ///
+    /// # Errors
+    /// As [`Erasures::erase`], and when others are meant by now.
+    pub async fn erase_previewed(
+        &self,
+        request: &ErasureRequest,
+        by: &str,
+        preview: &ErasurePreview,
+    ) -> Result<ErasureReport, EngineError> {
+        let found = self.look(request, by).await?;
+        if found.targets != preview.targets {
+            let problem =
+                "who is meant has changed since it was asked; nothing was erased: call again".to_owned();
+            return Err(EngineError::Invalid { field: "confirm", problem });
+        }
+        self.remove(request, &found).await
+    }
+
+    /// Whom an erasure would remove; nothing is removed.
+    ///
+    /// # Errors
+    /// When nothing is known of such an entity, or it can't be told who is meant.
+    pub async fn preview(&self, request: &ErasureRequest) -> Result<ErasurePreview, EngineError> {
+        let found = self.look(request, "").await?;
+        // Who has a value was found somewhere.
+        if matches!(request.who, EntityKey::Key(_)) && self.is_unknown(&found).await? {
+            return Err(EngineError::UnknownEntity { table: request.table, key: request.who.clone() });
+        }
+        Ok(found.preview())
+    }
+
+    async fn look(&self, request: &ErasureRequest, by: &str) -> Result<Found, EngineError> {
+        self.shared.ready_store().await?;
         self.shared.ready_log().await?;
-        let found = self.find(request, by).await?;
+        self.find(request, by).await
+    }
+
+    async fn remove(&self, request: &ErasureRequest, found: &Found) -> Result<ErasureReport, EngineError> {
+        let (table, store) = (request.table, &self.shared.store);
         let keys = found.targets.first().map(|(_, keys)| keys.clone()).unwrap_or_default();
-        let is_known = !found.letters.is_empty()
-            || found.targets.len() > 1
-            || found.at_source.as_ref().is_ok_and(|rows| *rows > 0);
+        let is_known = found.is_known();
         let mut rows = 0;
         // What refers to an entity goes before it: where that fails, it is found again.
         for (table, keys) in found.targets.iter().rev() {
@@ -159,11 +264,11 @@ impl Erasures {
         }
         let from_store =
             RemovedFrom { place: store.name().to_owned(), count: rows, error: found.unapplied.clone() };
-        let letters = self.settle_letters(&found).await;
-        let from_log = self.empty_records(&found).await;
+        let letters = self.settle_letters(found).await;
+        let from_log = self.empty_records(found).await;
         let keeps_records = from_log.is_none();
         let is_left = letters.error.is_some() || from_log.as_ref().is_some_and(|log| log.error.is_some());
-        let mut removed = vec![from_store, self.remove_documents(&found, is_left).await, letters];
+        let mut removed = vec![from_store, self.remove_documents(found, is_left).await, letters];
         removed.extend(from_log);
         removed.extend(self.remove_exports());
         let complete = removed.iter().all(|place| place.error.is_none());
@@ -175,7 +280,7 @@ impl Erasures {
             related,
             complete,
             removed,
-            remains: self.remains(&found, keeps_records).await,
+            remains: self.remains(found, keeps_records).await,
         })
     }
 
@@ -394,6 +499,29 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+
+    #[test]
+    fn whoever_decides_on_an_erasure_is_told_how_many_by_which_keys_and_what_refers_to_them() {
+        let table = |name| Catalog::built_in().get(name).expect("a table");
+        let keys = |count: u32| (10..10 + count).map(|n| n.to_string()).collect::<Vec<_>>();
+        let told = |targets: Targets, left, letters, is_whole| {
+            ErasurePreview { targets, left, letters, is_whole }.to_string()
+        };
+        let sessions = || (table("chat_sessions"), keys(2));
+        assert_eq!(
+            told(vec![(table("leads"), keys(3)), sessions(), sessions()], 0, 0, true),
+            "removes 3 of leads (keys \"10\", \"11\", \"12\") and 4 of chat_sessions that refer to them from the store, the \
+             index and the dead letters for good, and keeps them from coming back"
+        );
+        let many = told(vec![(table("leads"), keys(12))], 2, 1, false);
+        assert!(many.contains("\"19\", 2 more) and 1 dead letter about them from"), "{many}");
+        assert!(
+            many.contains("; 2 entities of other tables") && many.ends_with("there may be more"),
+            "{many}"
+        );
+        let mentioned = told(vec![(table("leads"), Vec::new())], 0, 2, true);
+        assert!(mentioned.starts_with("removes 2 dead letters about them from"), "{mentioned}");
+    }
 
     #[test]
     fn a_letter_is_about_whom_it_names_or_else_mentions_beyond_mistake() {

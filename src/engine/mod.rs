@@ -64,7 +64,7 @@ pub use appender::{Appender, event_record};
 pub use doctor::{Doctor, Finding, Outcome};
 pub use drain::Drain;
 pub use drains::{Drains, SinkPause};
-pub use erasure::{ErasureReport, ErasureRequest, Erasures, Remainder, RemovedFrom};
+pub use erasure::{ErasurePreview, ErasureReport, ErasureRequest, Erasures, Remainder, RemovedFrom};
 pub use error::{EngineError, table_named};
 pub use exports::{
     ExportMask, ExportOf, ExportRequest, ExportSettings, ExportState, ExportWatcher, Exports, WrittenExport,

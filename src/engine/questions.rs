@@ -117,7 +117,10 @@ impl Questions {
         match told.await {
             Ok(tally) if tally.parked == 0 => None,
             Ok(tally) => Some(Remark::new(
-                format!("rows of {table} that are parked as dead letters are not in it: {}", tally.parked),
+                format!(
+                    "rows of {table} that are parked as dead letters are not in it, or as they were before: {}",
+                    tally.parked
+                ),
                 NextStep::SettleLetters,
             )),
             Err(fault) => Some(Remark::new(

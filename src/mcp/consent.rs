@@ -109,7 +109,7 @@ impl Asking {
 }
 
 /// Passes when a person, or the caller on a person's behalf, agreed. `what` finishes the sentence "this …", for
-/// example "deletes 12 dead letters for good"; it holds no personal data and is the same when the call comes again.
+/// example "deletes 12 dead letters for good"; it holds no personal data but keys, and is the same when the call comes again.
 ///
 /// # Errors
 /// When nobody agreed; the tool returns the error as it is and has changed nothing.

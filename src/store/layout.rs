@@ -197,7 +197,8 @@ fn other_key(part: &'static str, table: Table, had: (&str, &str), has_client: bo
     let key = &table.definition().key;
     let anew = if has_client {
         format!(
-            "; to begin anew run DROP TABLE {table} and `sluice migrate`, rebuild its index (rebuild_index), then sync the whole of it"
+            "; to begin anew run DROP TABLE {table} and `sluice migrate`, then sync the whole of it and run `sluice reconcile {table} \
+             --allow-deletes N` for as many as it asks, since what was read by the former key may stay beside it"
         )
     } else {
         String::new()
@@ -337,6 +338,7 @@ mod tests {
         assert!(text.contains("pedidos.nota is bigint here") && text.contains("DROP COLUMN nota"), "{text}");
         let text = refused(old, &found(&[("id", "uuid"), ("nota", "bigint")], Some(old)));
         assert!(text.contains("the key 'id bigint' and") && text.contains("DROP TABLE pedidos"), "{text}");
+        assert!(text.contains("`sluice reconcile pedidos --allow-deletes N`"), "{text}");
         let mut renamed = old.definition().clone();
         renamed.entity = "encomenda".to_owned();
         let text = refused(Table::new(renamed), &found(&[("id", "bigint"), ("nota", "bigint")], Some(old)));

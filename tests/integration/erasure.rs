@@ -313,6 +313,7 @@ async fn the_command_erases_when_it_is_told_to_and_says_what_remains<P: Place>()
     };
     let (done, told) = run(&["erase", "leads", "--email", EMAIL]).await;
     assert!(!done && told.contains("--yes") && !told.contains(EMAIL), "{told}");
+    assert!(told.contains(&format!("removes 1 of leads (key \"{}\")", id(700))), "{told}");
     let (done, told) = run(&["erase", "leads", "--email", EMAIL, "--related", "--yes"]).await;
     assert!(
         done && told.contains("1 entities, 1 related") && told.contains("still stand at the source"),
@@ -336,11 +337,15 @@ async fn the_tool_erases_when_the_user_agreed<P: Place>() {
     let (client, _) = connect_to(place.command(&[])).await;
     let asked = json!({"table": "leads", "email": EMAIL, "related": true});
     let refused = call(&client, "erase_entity", asked).await;
-    assert!(
-        refused.is_error == Some(true) && text(&refused).contains("removes one of leads"),
-        "{}",
-        text(&refused)
-    );
+    let whom =
+        format!("removes 1 of leads (key \"{}\") and 1 of chat_sessions that refer to them from", id(700));
+    assert!(refused.is_error == Some(true) && text(&refused).contains(&whom), "{}", text(&refused));
+    let nobodys =
+        [json!({"table": "leads", "key": id(999)}), json!({"table": "leads", "email": "x@y.example"})];
+    for nobody in nobodys {
+        let refused = call(&client, "erase_entity", nobody).await;
+        assert!(text(&refused).contains("no such lead is stored"), "nobody is asked: {}", text(&refused));
+    }
     let agreed = json!({"table": "leads", "email": EMAIL, "related": true, "confirm": true});
     let report = answer(&client, "erase_entity", agreed.clone()).await;
     assert_eq!((&report["complete"], &report["keys"]), (&json!(true), &json!([id(700)])), "{report}");

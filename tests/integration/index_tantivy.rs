@@ -405,4 +405,27 @@ mod embedded {
             assert_eq!(search(&*index, name, "*").await.total, 0, "{name}");
         }
     }
+
+    #[tokio::test]
+    async fn what_killed_processes_left_goes_with_the_next_erasure_and_where_the_index_is_prepared() {
+        let bench = Embedded::new();
+        let writer = bench.prepared().await;
+        applied(&*writer, vec![lead(1, Uuid::new_v4(), 1, json!({"nome": "Ana"}))]).await;
+        let folder = bench.0.path().join("index");
+        let replaced = folder.join("leads-000009");
+        let unmerged = folder.join("eventos-000001").join(format!("{}.store", Uuid::new_v4().simple()));
+        std::fs::create_dir(&replaced).expect("a generation that nothing names");
+        std::fs::write(&unmerged, "Zuleica").expect("a segment that nothing names");
+        writer.erase(table("leads"), &["nobody".to_owned()]).await.expect("erased");
+        assert!(!replaced.exists() && !unmerged.exists());
+
+        std::fs::write(&unmerged, "Zuleica").expect("a segment that nothing names");
+        let reader = bench.prepared().await;
+        assert!(unmerged.exists(), "another writes, and it may be its own");
+        drop(writer);
+        reader.prepare().await.expect("prepared");
+        assert!(!unmerged.exists());
+        let other = bench.open();
+        assert_eq!(applied(&*other, vec![manual(2, json!({}))]).await.inserted, 1, "the lock was given back");
+    }
 }

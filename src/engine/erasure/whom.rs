@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{ErasureRequest, Erasures, Found, Namesakes, Targets};
 use crate::{
-    domain::{Cell, ColumnKind, KeyKind, Row, Search, Table, json},
+    domain::{Cell, Column, ColumnKind, KeyKind, Row, Search, Table, json},
     engine::{EngineError, EntityKey, lag, questions::referring_to, shared::Shared},
     fault::{Fault, FaultKind},
     index::{IndexName, SEARCH_WINDOW, SearchRequest, Sort, query::quoted},
@@ -80,19 +80,20 @@ impl Erasures {
             }
             EntityKey::Lookup { column, value } => {
                 let field = if column == "email" { "email" } else { "key" };
-                let known = table.definition().column(column).filter(|column| column.lookup);
-                let Some(column) = known else {
-                    let problem = format!(
-                        "{table} has no column {column} that entities are looked up by; give the key"
-                    );
+                // Whoever asks knows the value, and not what the column is called.
+                let columns = table.definition().columns.iter().filter(|column| column.lookup);
+                let columns: Vec<&Column> = columns.collect();
+                if columns.is_empty() {
+                    let problem =
+                        format!("{table} has no column that entities are looked up by; give the key");
                     return Err(EngineError::Invalid { field, problem });
-                };
+                }
                 let value = value.trim();
                 if value.is_empty() {
                     let problem = "is empty, which names nobody".to_owned();
                     return Err(EngineError::Invalid { field, problem });
                 }
-                let named = self.keys_with(*table, field, &column.name, value).await?;
+                let named = self.keys_with(*table, field, &columns, value).await?;
                 (at_source, index_unasked) = (named.source.err(), named.index_unasked);
                 (named.keys.into_iter().collect(), Some(value))
             }
@@ -119,6 +120,24 @@ impl Erasures {
         // A letter without a key may still be about them.
         let is_known = !found.letters.is_empty() || found.targets.iter().any(|(_, keys)| !keys.is_empty());
         if is_known { Ok(found) } else { Err(unknown()) }
+    }
+
+    /// Whether nothing at all is known of whom was found: a key that is well spelled may be nobody's.
+    pub(super) async fn is_unknown(&self, found: &Found) -> Result<bool, Fault> {
+        if found.is_known() {
+            return Ok(false);
+        }
+        for (table, keys) in &found.targets {
+            for key in keys {
+                let is_stored = self.has_events(*table, key).await?
+                    || (table.key.kind.is_key(key) && self.shared.store.entity(*table, key).await?.is_some());
+                if is_stored {
+                    return Ok(false);
+                }
+            }
+        }
+        // What the store has not applied yet may be of them.
+        Ok(self.wait_until_applied().await?.is_none())
     }
 
     /// Whether events are stored under a key exactly as it is given, or were until they were erased: they may be of before the
@@ -265,12 +284,14 @@ impl Erasures {
 
     /// What the store lacks of the log, though it was waited for, where that may tell who is meant.
     async fn unapplied(&self, request: &ErasureRequest) -> Result<Option<String>, Fault> {
-        let Shared { log, store, .. } = &*self.shared;
         let is_sought = matches!(request.who, EntityKey::Lookup { .. })
             || (request.related && referring_to(self.shared.catalog, request.table).next().is_some());
-        if !is_sought {
-            return Ok(None);
-        }
+        if is_sought { self.wait_until_applied().await } else { Ok(None) }
+    }
+
+    /// What the store lacks of the log, though it was waited for.
+    async fn wait_until_applied(&self) -> Result<Option<String>, Fault> {
+        let Shared { log, store, .. } = &*self.shared;
         let (log_id, group) = (log.identity().await?.to_string(), self.shared.group_of(&**store));
         let (extents, until) = (log.extents().await?, Instant::now() + APPLIED_WITHIN);
         loop {
@@ -396,21 +417,15 @@ impl Erasures {
         }
     }
 
-    /// The keys of entities that have this value in a column, in the store, in the index and at the source.
+    /// The keys of entities that have this value in one of the columns, in the store, in the index and at the source.
     async fn keys_with(
         &self,
         table: Table,
         field: &'static str,
-        column: &str,
+        columns: &[&Column],
         value: &str,
     ) -> Result<Named, EngineError> {
-        let mut keys: BTreeSet<String> = self
-            .shared
-            .store
-            .keys_with(table, column, &[value.to_owned()], None)
-            .await?
-            .into_iter()
-            .collect();
+        let mut named = Named { keys: BTreeSet::new(), source: Ok(()), index_unasked: None };
         let too_many = |count: String| EngineError::Invalid {
             field,
             problem: format!(
@@ -418,41 +433,63 @@ impl Erasures {
                  erased; erase them by key"
             ),
         };
-        // What an erasure left that could not reach the index.
-        let index_unasked = match self.documents_with(table, column, value, &mut keys).await {
-            Ok(total) if total > u64::from(SEARCH_WINDOW) => return Err(too_many(total.to_string())),
-            Ok(_) => None,
-            Err(problem) => Some(format!("it could not be asked who is meant ({problem}); erase again")),
-        };
-        let scope = Scope::Holding { column: column.to_owned(), text: value.to_owned() };
         let sought = value.to_lowercase();
-        let source = self.rows(table, scope, PAGE, |row| {
-            if is_value(&row.get(column), &sought) {
-                keys.extend(row.key().ok());
+        for column in columns {
+            let Named { keys, source, index_unasked } = &mut named;
+            keys.extend(self.shared.store.keys_with(table, &column.name, &[value.to_owned()], None).await?);
+            // What is down is not waited for once more.
+            if index_unasked.is_none() {
+                // What an erasure left that could not reach the index.
+                match self.documents_with(table, column, value, keys).await {
+                    Ok(total) if total > u64::from(SEARCH_WINDOW) => return Err(too_many(total.to_string())),
+                    Ok(_) => {}
+                    Err(problem) => {
+                        *index_unasked =
+                            Some(format!("it could not be asked who is meant ({problem}); erase again"));
+                    }
+                }
             }
-            keys.len() <= MAX_ENTITIES
-        });
-        let source = source.await;
-        if keys.len() > MAX_ENTITIES {
-            return Err(too_many(format!("at least {}", keys.len())));
+            if source.is_ok() {
+                let scope = Scope::Holding { column: column.name.clone(), text: value.to_owned() };
+                let asked = self.rows(table, scope, PAGE, |row| {
+                    if is_value(&row.get(&column.name), &sought) {
+                        keys.extend(row.key().ok());
+                    }
+                    keys.len() <= MAX_ENTITIES
+                });
+                *source = asked.await;
+            }
+            if keys.len() > MAX_ENTITIES {
+                return Err(too_many(format!("at least {}", keys.len())));
+            }
         }
-        Ok(Named { keys, source, index_unasked })
+        Ok(named)
     }
 
     /// Adds the keys of documents that have the value. How many may have it; none was added where they are too many.
     async fn documents_with(
         &self,
         table: Table,
-        column: &str,
+        column: &Column,
         value: &str,
         keys: &mut BTreeSet<String>,
     ) -> Result<u64, String> {
-        let sought = value.to_lowercase();
-        // By its words, which have no case; whether it is the whole value is compared here.
-        let query = format!("{column}:{}", quoted(value));
-        let mut request = self.everything(IndexName::Entities(table), Some(query));
+        let (name, sought) = (column.name.as_str(), value.to_lowercase());
+        let is_value = |held: Option<&Value>| {
+            held.and_then(Value::as_str).is_some_and(|held| held.trim().to_lowercase() == sought)
+        };
         // What was appended to the index and is not visible yet counts as well.
         self.shared.index.make_visible().await.map_err(|fault| fault.to_string())?;
+        if column.search() != Search::Text {
+            // It is searched as it is written, or not at all.
+            let key = table.definition().key.column.as_str();
+            let entity = |document: &Value| text_of(&document[key]).filter(|_| is_value(document.get(name)));
+            self.scan(IndexName::Entities(table), None, entity, keys).await?;
+            return Ok(0);
+        }
+        // By its words, which have no case; whether it is the whole value is compared here.
+        let query = format!("{name}:{}", quoted(value));
+        let mut request = self.everything(IndexName::Entities(table), Some(query));
         loop {
             let answer = self.shared.index.search(&request).await.map_err(|error| error.to_string())?;
             request.from += PAGE;
@@ -460,10 +497,8 @@ impl Erasures {
             if answer.total > u64::from(SEARCH_WINDOW) {
                 return Ok(answer.total);
             }
-            keys.extend(answer.hits.into_iter().filter_map(|hit| {
-                let held = hit.source.get(column)?.as_str()?;
-                (held.trim().to_lowercase() == sought).then_some(hit.id)
-            }));
+            let hits = answer.hits.into_iter().filter(|hit| is_value(hit.source.get(name)));
+            keys.extend(hits.map(|hit| hit.id));
             if is_last {
                 return Ok(answer.total);
             }

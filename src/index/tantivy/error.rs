@@ -7,14 +7,11 @@ use uuid::Uuid;
 
 use super::PART;
 use crate::{
+    data_folder::FULL,
     fault::{Fault, FaultKind},
     index::{Fields, IndexName, another_definition},
     next_step::{NextStep, SAME_DEFINITIONS},
 };
-
-/// What a full disk needs.
-const FULL: &str =
-    "free some room on the data folder's disk; nothing is lost, and it is tried again by itself";
 
 /// What an index needs that is not as this process has it.
 pub(super) const UP_TO_DATE: &str = "restart the process that writes it, or run the migrations where none does: either brings the index up to date";

@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
+    fs,
     io::ErrorKind,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -11,13 +12,15 @@ use std::{
 
 use bytes::Bytes;
 use tantivy::{
-    DocAddress, DocId, DocSet, Index, IndexReader, IndexSettings, IndexWriter, Order, ReloadPolicy, Searcher,
-    TERMINATED, TantivyDocument, TantivyError, Term,
+    Directory, DocAddress, DocId, DocSet, Index, IndexReader, IndexSettings, IndexWriter, Order,
+    ReloadPolicy, Searcher, TERMINATED, TantivyDocument, TantivyError, Term,
     collector::{
         Count, TopDocs,
         sort_key::{SortBySimilarityScore, SortByStaticFastValue, SortByString},
     },
-    directory::MmapDirectory,
+    directory::{META_LOCK, MmapDirectory},
+    index::SegmentId,
+    merge_policy::NoMergePolicy,
     query::{AllQuery, BooleanQuery, EnableScoring, Occur, Query, TermQuery},
     schema::{IndexRecordOption, Value as _},
 };
@@ -44,6 +47,17 @@ use crate::{
 const THREADS: usize = 2;
 /// Bytes a thread gathers before it writes a segment.
 const MEMORY: usize = 32 * 1024 * 1024;
+
+/// Whether what is removed leaves the disk at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rewriting {
+    /// With the merges to come.
+    Never,
+    /// Where there is something to remove.
+    IfFound,
+    /// Also what was removed before: by whom was killed, or met a full disk, before it had left.
+    Always,
+}
 
 /// One tantivy index.
 pub(super) struct Generation {
@@ -160,6 +174,8 @@ impl Generation {
         // deletions up to that stamp for committed ones, and leaves out segments that were written under it: a first
         // deletion would be forgotten there, and a document stand in two versions. So nothing gets that stamp.
         writer.run([])?;
+        // The files of a commit that was not made would be in the way of the next one.
+        self.remove_leftovers()?;
         // Another process may have written since this one looked.
         self.reader.reload()?;
         Ok(writer)
@@ -236,17 +252,34 @@ impl Generation {
         Ok(Box::new(BooleanQuery::new(both)))
     }
 
-    /// Removes what any of these queries finds; where it `rewrites` the segments that was in, nothing of it is left on the
+    /// Removes what any of these queries finds; where the segments that was in are rewritten, nothing of it is left on the
     /// disk. Returns how many documents there were.
-    pub(super) fn remove(&self, queries: Vec<Box<dyn Query>>, rewrites: bool) -> tantivy::Result<u64> {
+    pub(super) fn remove(&self, queries: Vec<Box<dyn Query>>, rewriting: Rewriting) -> tantivy::Result<u64> {
         if queries.is_empty() {
             return Ok(0);
         }
         let mut held = self.lock();
+        if rewriting == Rewriting::IfFound {
+            self.reader.reload()?;
+            let searcher = self.reader.searcher();
+            let found = queries.iter().map(|query| query.count(&searcher));
+            if found.sum::<tantivy::Result<usize>>()? == 0 {
+                return Ok(0);
+            }
+        }
         let mut writer = match held.take() {
-            Some(writer) => writer,
+            Some(writer) if rewriting == Rewriting::Never => writer,
+            Some(writer) => {
+                finish_merges(writer);
+                self.new_writer()?
+            }
             None => self.new_writer()?,
         };
+        if rewriting != Rewriting::Never {
+            // A merge beside those below would fail, and leave what it had written, or bring what is removed into a segment
+            // that none of them is of.
+            writer.set_merge_policy(Box::new(NoMergePolicy));
+        }
         let before = self.reader.searcher().num_docs();
         for query in queries {
             writer.delete_query(query)?;
@@ -255,22 +288,57 @@ impl Generation {
         self.sync()?;
         self.reader.reload()?;
         let removed = before.saturating_sub(self.reader.searcher().num_docs());
-        if removed > 0 && rewrites {
-            for segment in self.index.searchable_segment_metas()? {
-                if segment.has_deletes()
-                    && let Err(error) = writer.merge(&[segment.id()]).wait()
-                {
-                    // It is being merged with others, which rewrites it as well.
-                    tracing::debug!(%error, "a segment with deleted documents is rewritten by somebody else");
-                }
-            }
-            self.reader.reload()?;
-            writer.garbage_collect_files().wait()?;
-            // Erased is what is gone from the disk.
-            self.sync()?;
+        if rewriting == Rewriting::Never {
+            *held = Some(writer);
+            return Ok(removed);
         }
-        *held = Some(writer);
+        let segments = self.index.searchable_segment_metas()?;
+        let outdated = segments.iter().filter(|segment| segment.has_deletes());
+        for segment in outdated.map(|segment| segment.id()).collect::<Vec<SegmentId>>() {
+            writer.merge(&[segment]).wait()?;
+        }
+        // The next one merges again.
+        drop(writer);
+        self.reader.reload()?;
+        // Erased is what is gone from the disk.
+        self.remove_leftovers()?;
         Ok(removed)
+    }
+
+    /// Files of segments that the last commit has not: what a merge that failed, or a process that was killed, left.
+    pub(super) fn leftovers(&self) -> tantivy::Result<Vec<PathBuf>> {
+        let segments = self.index.searchable_segment_metas()?;
+        let is_named = |id: SegmentId, kind: &str| {
+            segments.iter().filter(|segment| segment.id() == id).any(|segment| {
+                match kind.strip_suffix(".del") {
+                    Some(opstamp) => segment.delete_opstamp().is_some_and(|at| at.to_string() == opstamp),
+                    None => kind != "store.temp",
+                }
+            })
+        };
+        let mut leftovers = Vec::new();
+        for found in fs::read_dir(&self.folder)? {
+            let found = found?;
+            let name = found.file_name();
+            let of_segment = name.to_str().and_then(|name| {
+                let (id, kind) = name.split_once('.')?;
+                Some((SegmentId::from_uuid_string(id).ok()?, kind))
+            });
+            if of_segment.is_some_and(|(id, kind)| !is_named(id, kind)) {
+                leftovers.push(found.path());
+            }
+        }
+        Ok(leftovers)
+    }
+
+    /// For who alone writes, while no document waits for a commit and nothing is merged. They are gone when it returns.
+    pub(super) fn remove_leftovers(&self) -> tantivy::Result<()> {
+        // Whoever opens the segments of an earlier commit has them open first.
+        let _opening = self.index.directory().acquire_lock(&META_LOCK)?;
+        for leftover in self.leftovers()? {
+            fs::remove_file(leftover)?;
+        }
+        self.sync()
     }
 
     /// Looks again whether another process has written.
@@ -439,6 +507,15 @@ impl Generation {
     }
 }
 
+/// Lets a writer go once it writes no file any more.
+fn finish_merges(writer: IndexWriter) {
+    writer.set_merge_policy(Box::new(NoMergePolicy));
+    if let Err(error) = writer.wait_merging_threads() {
+        // Everything was committed before.
+        tracing::debug!(%error, "a writer ended with an error");
+    }
+}
+
 /// The documents of a segment that have a term.
 fn postings(index: &tantivy::InvertedIndexReader, term: &Term) -> tantivy::Result<HashSet<DocId>> {
     let mut documents = HashSet::new();
@@ -538,8 +615,6 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use tantivy::merge_policy::NoMergePolicy;
-
     use super::*;
     use crate::{domain::Catalog, index::fields::Indices, log::Position};
 
@@ -614,5 +689,67 @@ mod tests {
         let query = tantivy::query::TermQuery::new(id, IndexRecordOption::Basic);
         assert_eq!(searcher.search(&query, &Count).expect("an answer"), 1);
         std::fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    /// Whether a segment that `meta.json` names has deleted documents, and the files of those that it does not.
+    fn left_behind(folder: &Path) -> (bool, Vec<String>) {
+        let index = Index::open_in_dir(folder).expect("an index");
+        let segments = index.searchable_segment_metas().expect("the segments");
+        let named: Vec<String> = segments.iter().map(|segment| segment.id().uuid_string()).collect();
+        let files =
+            std::fs::read_dir(folder).expect("a folder").map(|found| found.expect("a file").file_name());
+        let files = files.map(|name| name.into_string().expect("a name"));
+        let is_left = |name: &String| {
+            name.split_once('.').is_some_and(|(id, _)| id.len() == 32 && !named.contains(&id.to_owned()))
+        };
+        (segments.iter().any(|segment| segment.has_deletes()), files.filter(is_left).collect())
+    }
+
+    #[test]
+    fn an_erasure_leaves_nothing_of_what_merges_and_killed_processes_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        let fields = Indices::of(Catalog::built_in()).fields(leads());
+        leave_unmerged(folder, &Generation::make(folder, leads(), fields).expect("an index").layout);
+        let generation = Generation::open(folder, leads(), fields).expect("an index");
+        let erase = |id: &str, rewriting| {
+            let removed = generation.remove(vec![generation.of_id(id)], rewriting).expect("removed");
+            assert_eq!(generation.of_id(id).count(&generation.reader.searcher()).expect("a count"), 0);
+            removed
+        };
+        // A merge that was never ended, and the commit of an erasure that was killed before it was made.
+        let segments = generation.index.searchable_segment_metas().expect("the segments");
+        std::fs::write(folder.join(format!("{}.store", uuid::Uuid::new_v4().simple())), "Zuleica")
+            .expect("written");
+        for (segment, opstamp) in segments.iter().flat_map(|segment| (0..400).map(move |at| (segment, at))) {
+            let unmade = folder.join(format!("{}.{opstamp}.del", segment.id().uuid_string()));
+            if !unmade.exists() {
+                std::fs::write(unmade, "").expect("written");
+            }
+        }
+        assert_eq!(erase("1-1", Rewriting::Always), 1);
+        assert_eq!(left_behind(folder), (false, Vec::new()));
+
+        // One that ended between its commit and the rewriting.
+        let mut writer = generation.new_writer().expect("a writer");
+        writer.set_merge_policy(Box::new(NoMergePolicy));
+        writer.delete_query(generation.of_id("2-1")).expect("deleted");
+        writer.commit().expect("committed");
+        drop(writer);
+        assert_eq!(erase("2-1", Rewriting::IfFound), 0);
+        assert!(left_behind(folder).0, "nothing was to be removed");
+        assert_eq!(erase("2-1", Rewriting::Always), 0);
+        assert_eq!(left_behind(folder), (false, Vec::new()));
+
+        // Beside the merges of a writer that goes on.
+        for version in 2..12 {
+            let ids = [format!("3-{version}"), format!("4-{version}")];
+            generation.write(&ids.map(|id| lead(&id, version))).expect("written");
+        }
+        assert_eq!(erase("3-2", Rewriting::Always), 1);
+        assert_eq!(erase("4-2", Rewriting::IfFound), 1);
+        assert_eq!(left_behind(folder), (false, Vec::new()));
+        generation.write(&[lead("3-2", 20)]).expect("written");
+        assert_eq!(generation.of_id("3-2").count(&generation.reader.searcher()).expect("a count"), 1);
     }
 }

@@ -40,7 +40,7 @@ use uuid::Uuid;
 use self::{
     directory::{Building, Entry, Offsets},
     error::{IndexError, UP_TO_DATE},
-    generation::Generation,
+    generation::{Generation, Rewriting},
     prepare::each,
 };
 use super::{
@@ -369,13 +369,40 @@ impl Shared {
         Ok(applied)
     }
 
+    /// Removes what a process left that was killed as it wrote: somebody who is erased may be in it. Not where one writes, which
+    /// does so itself.
+    fn remove_leftovers(&self) -> Result<(), IndexError> {
+        let _writing = locked(&self.writing);
+        if locked(&self.lock).is_some() {
+            return Ok(());
+        }
+        for index in self.indices.names() {
+            let entry = self.entry(index)?;
+            for name in entry.generations() {
+                let generation = self.generation(index, name)?;
+                if generation.leftovers()?.is_empty() {
+                    continue;
+                }
+                match self.hold() {
+                    Err(IndexError::Held(_)) => return Ok(()),
+                    held => held?,
+                }
+                let removed = generation.remove_leftovers();
+                // Given back: whoever only prepares keeps nobody from writing.
+                *locked(&self.lock) = None;
+                removed?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes what these queries find from every generation, or from the one of a rebuild; see [`Generation::remove`].
     /// Entities stay until their events are gone: nothing else tells whose those are. What is not up to date is brought there
     /// first, because nobody may have drained or searched since, and all of it while the events are there that it is made of.
     fn remove(
         &self,
         only: Option<&Rebuild>,
-        rewrites: bool,
+        rewriting: Rewriting,
         queries: impl Fn(IndexName, &Generation) -> tantivy::Result<Vec<Box<dyn tantivy::query::Query>>>,
     ) -> Result<u64, IndexError> {
         let _writing = self.write_lock()?;
@@ -390,12 +417,20 @@ impl Shared {
                 Some(rebuild) if rebuild.index == index => vec![self.building(rebuild)],
                 Some(_) => Vec::new(),
                 None => match self.entry(index) {
-                    Ok(entry) => entry.generations().map(|name| self.generation(index, name)).collect(),
+                    Ok(entry) => {
+                        // Of a rebuild that was killed as it ended, which everybody may be in.
+                        if rewriting == Rewriting::Always
+                            && let Err(error) = self.tidy(index, &entry)
+                        {
+                            failed = failed.or(Some(error));
+                        }
+                        entry.generations().map(|name| self.generation(index, name)).collect()
+                    }
                     Err(error) => vec![Err(error)],
                 },
             };
             let remove =
-                |generation: Arc<Generation>| Ok(generation.remove(queries(index, &generation)?, rewrites)?);
+                |generation: Arc<Generation>| Ok(generation.remove(queries(index, &generation)?, rewriting)?);
             for generation in generations {
                 match generation.and_then(remove) {
                     Ok(count) => removed += count,
@@ -601,7 +636,7 @@ async fn discard(index: &TantivyIndex, events: &[SinkEvent], only: Option<Rebuil
     let documents: Vec<(IndexName, String)> = documents::brought_by(events).collect();
     index
         .blocking("discarding documents", move |shared| {
-            shared.remove(only.as_ref(), true, |index, generation| {
+            shared.remove(only.as_ref(), Rewriting::IfFound, |index, generation| {
                 let ids = documents.iter().filter(|(of, _)| *of == index).map(|(_, id)| id.as_str());
                 Ok(ids.map(|id| generation.of_id(id)).collect())
             })
@@ -616,7 +651,7 @@ async fn remove_events(index: &TantivyIndex, ids: &[Uuid]) -> Result<(), Fault> 
     }
     let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
     let removed = index.blocking("removing old events", move |shared| {
-        shared.remove(None, false, |index, generation| {
+        shared.remove(None, Rewriting::Never, |index, generation| {
             let ids = ids.iter().filter(|_| index == IndexName::Eventos);
             Ok(ids.map(|id| generation.of_id(id)).collect())
         })
@@ -640,7 +675,16 @@ impl Sink for TantivyIndex {
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
-        self.blocking("preparing the index", Shared::prepare).await
+        self.blocking("preparing the index", |shared| {
+            shared.prepare()?;
+            if let Err(error) = shared.remove_leftovers() {
+                // The next erasure tells whether they are gone.
+                let error = error.into_fault("removing files that no commit has", &shared.folder);
+                tracing::warn!(%error, "files that a killed process left in the index could not be removed");
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn claim(&self, log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {
@@ -773,7 +817,7 @@ impl Index for TantivyIndex {
     async fn remove_strays(&self, table: Table, strays: &[Stray]) -> Result<(), Fault> {
         let strays = strays.to_vec();
         let removed = self.blocking("removing stray documents", move |shared| {
-            shared.remove(None, false, |index, generation| match index {
+            shared.remove(None, Rewriting::Never, |index, generation| match index {
                 IndexName::Entities(of) if of == table => {
                     Ok(strays.iter().map(|stray| generation.of_id(&stray.id)).collect())
                 }
@@ -796,7 +840,7 @@ impl Index for TantivyIndex {
     async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault> {
         let keys = keys.to_vec();
         self.blocking("erasing documents", move |shared| {
-            shared.remove(None, true, |index, generation| match index {
+            shared.remove(None, Rewriting::Always, |index, generation| match index {
                 IndexName::Eventos => {
                     keys.iter().map(|key| generation.of_entity(&table.entity, key)).collect()
                 }

@@ -57,12 +57,13 @@ impl SluiceServer {
             }
             _ => return Err(ToolError::argument("key", "give either the row's key or its email")),
         };
-        let with = if args.related { " and what refers to it" } else { "" };
-        let what = format!(
-            "removes one of {table}{with} from the store, the index and the dead letters for good, and keeps it from coming back"
-        );
-        consent::ask(&context, args.confirm, &what).await?;
         let request = ErasureRequest { table, who, related: args.related };
-        Ok(Answer(self.engine.erasures.erase(&request, &operator(&context)).await?))
+        let erasures = &self.engine.erasures;
+        let preview = erasures.preview(&request).await?;
+        let mut what = preview.to_string();
+        // A key may be an address.
+        self.outgoing.text(&mut what);
+        consent::ask(&context, args.confirm, &what).await?;
+        Ok(Answer(erasures.erase_previewed(&request, &operator(&context), &preview).await?))
     }
 }

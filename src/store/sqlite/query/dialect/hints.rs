@@ -35,9 +35,9 @@ pub(super) const JSON_REMOVE: &str =
 pub(super) const JSON_VALUE: &str =
     "(x ->> 'key')::numeric for a number, (x ->> 'key')::boolean, or x ->> 'key' for a text";
 pub(super) const LATERAL: &str = "a subquery in SELECT, or json_each(t.x) in FROM";
-pub(super) const MODE: &str = "SELECT x FROM t WHERE x IS NOT NULL GROUP BY x ORDER BY count(*) DESC, x LIMIT 1 for mode";
-pub(super) const PERCENTILE: &str =
-    "percentile_cont(0.9) WITHIN GROUP (ORDER BY x), of one number between 0 and 1, for numbers in ascending order";
+pub(super) const MODE: &str =
+    "SELECT x FROM t WHERE x IS NOT NULL GROUP BY x ORDER BY count(*) DESC, x LIMIT 1 for mode";
+pub(super) const PERCENTILE: &str = "percentile_cont(0.9) WITHIN GROUP (ORDER BY x), of one number between 0 and 1, for numbers in ascending order";
 pub(super) const ROLLUP: &str = "one GROUP BY and UNION ALL for each total";
 pub(super) const UNNEST: &str = "FROM leads, json_each(leads.interesse) AS i, with i.value for the element";
 pub(super) const UUID: &str =
@@ -91,7 +91,10 @@ const FUNCTIONS: [(&str, &str); 47] = [
     ("stddev", SPREAD),
     ("stddev_pop", SPREAD),
     ("string_to_array", "split_part(x, ',', n) for the nth part"),
-    ("to_date", "x::date of a text like '2026-11-15'; one like 15/11/2026 is cut with substr and put together with ||"),
+    (
+        "to_date",
+        "x::date of a text like '2026-11-15'; one like 15/11/2026 is cut with substr and put together with ||",
+    ),
     ("to_json", "json_quote(x)"),
     ("to_jsonb", "json_quote(x)"),
     ("translate", "replace(replace(x, 'a', 'b'), 'c', 'd')"),

@@ -441,8 +441,8 @@ impl<'a> Kinds<'a> {
             "json_build_object" | "json_build_array" | "jsonb_build_object" | "jsonb_build_array" => {
                 Some(Kind::Json)
             }
-            "pg_double" | "pg_even" | "pg_percentile" | "date_part" | "random" | "total" | "julianday" | "percent_rank"
-            | "cume_dist" => Some(Kind::Double),
+            "pg_double" | "pg_even" | "pg_percentile" | "date_part" | "random" | "total" | "julianday"
+            | "percent_rank" | "cume_dist" => Some(Kind::Double),
             "lower" | "upper" | "substr" | "substring" | "replace" | "trim" | "ltrim" | "rtrim" | "btrim"
             | "left" | "right" | "split_part" | "concat" | "concat_ws" | "string_agg" | "group_concat"
             | "to_char" | "pg_lower" | "pg_upper" | "pg_substr" | "pg_json_text" | "pg_jsonb_text"
