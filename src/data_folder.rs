@@ -21,6 +21,10 @@ use crate::{
 /// What faults call this part.
 const PART: &str = "embedded";
 
+/// What a full disk needs.
+pub(crate) const FULL: &str = "free some room on the data folder's disk; nothing is lost: a server goes on by itself, and a command or \
+                               call that failed is to be made again";
+
 /// The folder, and the lock on it once this process has it.
 #[derive(Debug)]
 pub struct DataFolder {

@@ -23,7 +23,7 @@ use rusqlite::{
 };
 
 use crate::{
-    data_folder::DataFolder,
+    data_folder::{DataFolder, FULL},
     domain::parse_instant,
     fault::{Fault, FaultKind},
     next_step::NextStep,
@@ -270,18 +270,27 @@ impl EmbeddedDb {
     }
 
     /// Moves what was written into the file and empties the journal beside it, so that neither holds what was deleted: in
-    /// the file, deleted content is overwritten. A question that is under way may keep the journal a while longer.
+    /// the file, deleted content is overwritten.
     ///
     /// # Errors
-    /// When another process holds the folder, or SQLite refuses.
+    /// When another process holds the folder, SQLite refuses, or a question that is under way keeps the journal for longer than
+    /// it is waited for.
     pub async fn forget_old_pages(&self) -> Result<(), Fault> {
         const WHAT: &str = "emptying the journal";
         let connection = self.writer(WHAT)?;
-        blocking(WHAT, move || {
+        let is_kept = blocking(WHAT, move || {
             let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-        })
-        .await
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+        });
+        if is_kept.await? {
+            let problem = format!("{WHAT} failed: somebody still reads what is in it");
+            return Err(Fault::transient(
+                PART,
+                problem,
+                "try again once the question that reads it has ended",
+            ));
+        }
+        Ok(())
     }
 
     /// Runs a question; it sees everything committed before it, and waits for no change and no other question.
@@ -436,10 +445,7 @@ fn fault(what: &str, error: &rusqlite::Error) -> Fault {
         return Fault::misconfigured(PART, format!("{what} failed: {message}"), NextStep::Migrate);
     }
     let (kind, advice) = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => (
-            FaultKind::Transient,
-            "free some room on the data folder's disk; nothing is lost, and it is tried again by itself",
-        ),
+        Some(ErrorCode::DiskFull) => (FaultKind::Transient, FULL),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             (FaultKind::Transient, "another program uses sluice.db; it is tried again")
         }
@@ -578,6 +584,30 @@ mod tests {
         }
         write(Some(ffi::SQLITE_CONSTRAINT)).await.expect_err("refused");
         assert!(db.shortage().is_none(), "what was written is at fault");
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_somebody_reads_is_not_called_empty() {
+        let place = tempfile::tempdir().expect("a folder");
+        let db = EmbeddedDb::open(place.path(), "host, process 1").expect("an open folder");
+        let add = async || {
+            db.write("adding", |db| {
+                db.execute_batch("CREATE TABLE IF NOT EXISTS t (a); INSERT INTO t VALUES (1)")
+            })
+            .await
+            .expect("added");
+        };
+        add().await;
+        let reader = db.reader().expect("a reader");
+        reader.execute_batch("BEGIN; SELECT count(*) FROM t").expect("a question under way");
+        add().await;
+        let writer = db.writer("a test").expect("a writer");
+        writer.lock().expect("the writer").busy_timeout(Duration::from_millis(1)).expect("a short patience");
+        let told = db.forget_old_pages().await.expect_err("it is kept").to_string();
+        assert!(told.contains("somebody still reads"), "{told}");
+        reader.execute_batch("COMMIT").expect("the end");
+        db.forget_old_pages().await.expect("emptied");
+        assert_eq!(fs::metadata(place.path().join(JOURNAL)).expect("a journal").len(), 0);
     }
 
     #[test]

@@ -262,12 +262,19 @@ impl Erasures {
             store.keep_reading(&(*table).into(), None).await?;
             rows += erased.entities + erased.events + erased.marks;
         }
-        let from_store =
-            RemovedFrom { place: store.name().to_owned(), count: rows, error: found.unapplied.clone() };
+        // From here on whatever fails is told with the keys: the ledger holds them.
+        let kept = store.forget_erased().await.err().map(|fault| fault.to_string());
         let letters = self.settle_letters(found).await;
         let from_log = self.empty_records(found).await;
         let keeps_records = from_log.is_none();
-        let is_left = letters.error.is_some() || from_log.as_ref().is_some_and(|log| log.error.is_some());
+        let is_left = kept.is_some()
+            || letters.error.is_some()
+            || from_log.as_ref().is_some_and(|log| log.error.is_some());
+        let from_store = RemovedFrom {
+            place: store.name().to_owned(),
+            count: rows,
+            error: kept.or_else(|| found.unapplied.clone()),
+        };
         let mut removed = vec![from_store, self.remove_documents(found, is_left).await, letters];
         removed.extend(from_log);
         removed.extend(self.remove_exports());

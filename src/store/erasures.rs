@@ -68,6 +68,14 @@ pub trait Erasures: Send + Sync {
         keys: &[String],
         elsewhere: bool,
     ) -> Result<Option<ErasedRows>, Fault>;
+
+    /// Removes what erasing left in the store's files, where the store can.
+    ///
+    /// # Errors
+    /// When something of it may still be there.
+    async fn forget_erased(&self) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 /// A batch without the events of entities that were erased.

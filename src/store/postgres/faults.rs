@@ -61,7 +61,8 @@ const MEANINGS: &[Meaning] = &[
     misconfigured("42", "the tables are not what sluice expects; run `sluice migrate`"),
     transient(
         "53100",
-        "the server's disk is full; free some space on it, nothing is lost and it is tried again by itself",
+        "the server's disk is full; free some space on it; nothing is lost: a server goes on by itself, and a command or call \
+         that failed is to be made again",
     ),
     transient("53300", "the server has no connection left; lower the pool's size or raise max_connections"),
     transient("53", "the server is short of something; it is tried again"),

@@ -118,13 +118,14 @@ impl Erasures for SqliteStore {
             Ok(left_over(db, table, &keys)?.map_or(Ok(erased), |place| Err(Some(place))))
         });
         match erased.await? {
-            Ok(erased) => {
-                self.db.forget_old_pages().await?;
-                Ok(Some(erased))
-            }
+            Ok(erased) => Ok(Some(erased)),
             Err(None) => Ok(None),
             Err(Some(place)) => Err(not_erased(PART, place)),
         }
+    }
+
+    async fn forget_erased(&self) -> Result<(), Fault> {
+        self.db.forget_old_pages().await
     }
 }
 
