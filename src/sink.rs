@@ -203,7 +203,8 @@ pub trait Sink: Send + Sync {
         None
     }
 
-    /// Removes what events brought, whether it is there or not: the events and the entities they carry.
+    /// Removes what events of erased entities brought, whether it is there or not: the events and the entities they carry. An
+    /// index may remove the entities' other events with them.
     ///
     /// # Errors
     /// When the sink can't be reached.

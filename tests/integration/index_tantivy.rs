@@ -407,6 +407,20 @@ mod embedded {
     }
 
     #[tokio::test]
+    async fn what_is_discarded_takes_the_other_events_of_its_entity_along() {
+        let bench = Embedded::new();
+        let index = bench.prepared().await;
+        let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
+        let events = [(1, first, 1), (2, first, 2), (3, second, 3)];
+        let events = events.map(|(at, key, version)| lead(at, key, version, json!({"nome": at.to_string()})));
+        applied(&*index, events.to_vec()).await;
+        index.discard(&events[1..2]).await.expect("discarded");
+        for name in [IndexName::Eventos, entities("leads")] {
+            assert_eq!(search(&*index, name, "*").await.total, 1, "{name}");
+        }
+    }
+
+    #[tokio::test]
     async fn what_killed_processes_left_goes_with_the_next_erasure_and_where_the_index_is_prepared() {
         let bench = Embedded::new();
         let writer = bench.prepared().await;

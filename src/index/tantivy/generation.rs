@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use tantivy::{
     Directory, DocAddress, DocId, DocSet, Index, IndexReader, IndexSettings, IndexWriter, Order,
-    ReloadPolicy, Searcher, TERMINATED, TantivyDocument, TantivyError, Term,
+    ReloadPolicy, Searcher, SegmentMeta, TERMINATED, TantivyDocument, TantivyError, Term,
     collector::{
         Count, TopDocs,
         sort_key::{SortBySimilarityScore, SortByStaticFastValue, SortByString},
@@ -294,7 +294,7 @@ impl Generation {
         }
         let segments = self.index.searchable_segment_metas()?;
         let outdated = segments.iter().filter(|segment| segment.has_deletes());
-        for segment in outdated.map(|segment| segment.id()).collect::<Vec<SegmentId>>() {
+        for segment in outdated.map(SegmentMeta::id).collect::<Vec<SegmentId>>() {
             writer.merge(&[segment]).wait()?;
         }
         // The next one merges again.
@@ -702,7 +702,7 @@ mod tests {
         let is_left = |name: &String| {
             name.split_once('.').is_some_and(|(id, _)| id.len() == 32 && !named.contains(&id.to_owned()))
         };
-        (segments.iter().any(|segment| segment.has_deletes()), files.filter(is_left).collect())
+        (segments.iter().any(SegmentMeta::has_deletes), files.filter(is_left).collect())
     }
 
     #[test]

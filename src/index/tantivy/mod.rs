@@ -634,11 +634,19 @@ async fn apply(
 
 async fn discard(index: &TantivyIndex, events: &[SinkEvent], only: Option<Rebuild>) -> Result<(), Fault> {
     let documents: Vec<(IndexName, String)> = documents::brought_by(events).collect();
+    // Once an entity is gone nothing tells whose its other events are: an erasure that was interrupted would leave them for ever.
+    let of_entities: Vec<(String, String)> = events
+        .iter()
+        .filter(|item| item.table.is_some())
+        .map(|item| (item.event.tipo_evento.clone(), item.event.entidade.id.clone()))
+        .collect();
     index
         .blocking("discarding documents", move |shared| {
             shared.remove(only.as_ref(), Rewriting::IfFound, |index, generation| {
                 let ids = documents.iter().filter(|(of, _)| *of == index).map(|(_, id)| id.as_str());
-                Ok(ids.map(|id| generation.of_id(id)).collect())
+                let of_entities = of_entities.iter().filter(|_| index == IndexName::Eventos);
+                let of_entities = of_entities.map(|(kind, key)| generation.of_entity(kind, key));
+                ids.map(|id| Ok(generation.of_id(id))).chain(of_entities).collect()
             })
         })
         .await
