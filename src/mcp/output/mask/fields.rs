@@ -62,10 +62,11 @@ const NAMING: [&str; 15] = [
     "field", "column", "key", "name", "label", "title", "type", "id", "question", "campo", "coluna", "chave",
     "nome", "tipo", "pergunta",
 ];
-const NAMED: [&str; 7] = ["value", "values", "val", "valor", "valores", "answer", "resposta"];
+pub(super) const NAMED: [&str; 7] = ["value", "values", "val", "valor", "valores", "answer", "resposta"];
 
 /// Of the members that say which field another holds, those that no table has for a column of its own.
-const KEYS: [&str; 8] = ["key", "field", "column", "campo", "coluna", "chave", "question", "pergunta"];
+pub(super) const KEYS: [&str; 8] =
+    ["key", "field", "column", "campo", "coluna", "chave", "question", "pergunta"];
 
 /// Longer texts name no field.
 const MAX_NAME: usize = 100;

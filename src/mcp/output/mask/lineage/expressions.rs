@@ -8,26 +8,37 @@ use sqlparser::ast::{
     Visitor,
 };
 
-use super::{Source, functions, names::Names, shape::Name};
+use super::{
+    Source, fields, functions,
+    names::{Names, is_between_words},
+    shape::Name,
+};
 use crate::sql_walk::walk;
 
 /// What is taken of the value that stands left in a chain.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Taken {
     Whole,
+    /// Values out of a list.
+    Items,
     /// Values whose names are not known.
     Values,
     /// A column of a row.
     Column,
+    /// What a function makes of it.
+    Result,
     /// What a path names: JSON below it has names of its own.
     Named,
 }
 
 impl Taken {
-    const fn of(self, source: Source) -> Source {
+    fn of(self, source: Source) -> Source {
         match (self, source) {
-            (Self::Values, Source::Row) => Source::Values,
-            (Self::Column, Source::Row) | (Self::Named, Source::Row | Source::Values) => Source::Plain,
+            (Self::Items, Source::Json | Source::Row) => Source::Items,
+            (Self::Values, Source::Json | Source::Row | Source::Items) => Source::Values,
+            (Self::Column, Source::Json | Source::Row)
+            | (Self::Named, Source::Json | Source::Row | Source::Items) => Source::Plain,
+            (Self::Result, source) if source > Source::Plain && source < Source::Field => Source::Keys,
             (_, source) => source,
         }
     }
@@ -35,7 +46,8 @@ impl Taken {
 
 /// What a path into JSON tells of what it takes.
 enum Path {
-    Named(Source),
+    /// What it names. Whether that is a value that a neighbour names, in a list or out of one.
+    Named(Source, bool),
     /// A place in a list, or the whole: neither has a name.
     Unnamed,
     Computed,
@@ -50,19 +62,37 @@ impl Names<'_> {
         let mut is_json = false;
         // Whether it is put together with something, which takes an address's looks away.
         let mut is_joined = false;
+        // Whether it is made another type than JSON, such as text.
+        let mut is_cast = false;
+        // Whether a value is taken that a neighbour names: beside it stands what a list's item may have, if it is taken
+        // of anything but a column.
+        let mut is_named_beside = false;
         loop {
+            if is_named_beside && !goes_on(expr) {
+                if !bare(expr).is_some_and(|name| self.is_stored_json(&name)) {
+                    worst = worst.max(Source::Values);
+                }
+                is_named_beside = false;
+            }
             let of = move |source| match taken.of(source) {
                 Source::Sometimes if is_joined => Source::Field,
+                Source::Row if is_joined || is_cast => self.anything(),
                 source if is_json => as_keys(source),
                 source => source,
             };
             expr = match expr {
                 Expr::Identifier(name) => return worst.max(of(self.of(&name.value))),
                 Expr::CompoundIdentifier(names) => {
-                    return worst.max(of(names.last().map_or(Source::Plain, |name| self.of(&name.value))));
+                    return worst.max(of(match names.as_slice() {
+                        [.., source, name] => self.attribute(Some(&source.value), &name.value),
+                        [name] => self.of(&name.value),
+                        [] => Source::Plain,
+                    }));
                 }
                 Expr::Cast { expr, data_type, .. } => {
-                    is_json |= matches!(data_type, DataType::JSON | DataType::JSONB);
+                    let to_json = matches!(data_type, DataType::JSON | DataType::JSONB);
+                    is_json |= to_json;
+                    is_cast |= !to_json;
                     expr
                 }
                 Expr::Collate { expr, .. }
@@ -85,30 +115,42 @@ impl Names<'_> {
                         let source = of(self.expr(right));
                         // JSON that is put into other JSON keeps its values as they are.
                         let is_built = matches!(&**right, Expr::Function(right) if builds_json(right));
-                        worst = worst.max(if is_built { source } else { joined(source) });
+                        worst = worst.max(if is_built { source } else { self.joined(source) });
                         is_joined = true;
                         left
                     }
                     Flow::Path => {
                         is_json = true;
-                        self.follow(right, &mut taken, &mut worst);
+                        self.follow(right, &mut taken, &mut worst, &mut is_named_beside);
                         if is_joined {
-                            worst = joined(worst);
+                            worst = self.joined(worst);
                         }
                         left
                     }
                 },
                 Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => return worst.max(of(Source::Row)),
                 Expr::CompoundFieldAccess { root, access_chain } => {
-                    for access in access_chain.iter().rev() {
+                    for (at, access) in access_chain.iter().enumerate().rev() {
                         match access {
                             // A column of a row, or a function of a value.
                             AccessExpr::Dot(Expr::Identifier(name)) => {
-                                worst = worst.max(taken.of(self.of(&name.value)));
-                                taken = taken.max_of(Taken::Column);
+                                if is_named_beside && !self.is_stored_json(&name.value) {
+                                    worst = worst.max(Source::Values);
+                                }
+                                is_named_beside = false;
+                                worst = worst.max(taken.of(self.attribute(None, &name.value)));
+                                let source = match &**root {
+                                    Expr::Identifier(root) if at == 0 => Some(root.value.as_str()),
+                                    _ => None,
+                                };
+                                let may_call = self.may_call(source, &name.value);
+                                if may_call && functions::tells_nothing(&name.value.to_lowercase()) {
+                                    return worst;
+                                }
+                                taken = taken.max_of(if may_call { Taken::Result } else { Taken::Column });
                             }
                             AccessExpr::Subscript(Subscript::Index { index }) => {
-                                self.follow(index, &mut taken, &mut worst);
+                                self.follow(index, &mut taken, &mut worst, &mut is_named_beside);
                             }
                             _ => {}
                         }
@@ -137,9 +179,11 @@ impl Names<'_> {
             Expr::Case { conditions, else_result, .. } => {
                 self.one_of(conditions.iter().map(|when| &when.result).chain(else_result.as_deref()))
             }
-            Expr::Array(Array { elem: parts, .. })
-            | Expr::Tuple(parts)
-            | Expr::Struct { values: parts, .. } => {
+            Expr::Tuple(parts) => {
+                let worst = parts.iter().map(|part| self.expr(part)).max().unwrap_or(Source::Plain);
+                self.result("row", parts.len(), worst)
+            }
+            Expr::Array(Array { elem: parts, .. }) | Expr::Struct { values: parts, .. } => {
                 parts.iter().map(|part| self.expr(part)).max().unwrap_or(Source::Plain)
             }
             Expr::Subquery(query) => self.query(query).worst(),
@@ -179,13 +223,20 @@ impl Names<'_> {
     }
 
     /// Goes along a path: what it names counts, and of what stands left of it only that is taken.
-    fn follow(&self, path: &Expr, taken: &mut Taken, worst: &mut Source) {
+    fn follow(&self, path: &Expr, taken: &mut Taken, worst: &mut Source, is_named_beside: &mut bool) {
         match self.path(path) {
-            Path::Named(named) => {
+            Path::Named(named, is_value) => {
                 *worst = named.max(*worst);
+                *is_named_beside = is_value && *taken != Taken::Named;
                 *taken = Taken::Named;
             }
-            Path::Unnamed | Path::Computed => *taken = taken.max_of(Taken::Values),
+            place => {
+                if std::mem::take(is_named_beside) {
+                    *worst = Source::Values.max(*worst);
+                }
+                *taken =
+                    taken.max_of(if matches!(place, Path::Unnamed) { Taken::Items } else { Taken::Values });
+            }
         }
     }
 
@@ -202,9 +253,20 @@ impl Names<'_> {
             _ => return Path::Computed,
         };
         if takes_every_member(text) {
-            return Path::Named(self.anything());
+            return Path::Named(self.anything(), false);
         }
-        if text.contains(char::is_alphabetic) { Path::Named(self.in_words(text)) } else { Path::Unnamed }
+        if !text.contains(char::is_alphabetic) {
+            return Path::Unnamed;
+        }
+        let small = text.to_lowercase();
+        let is_step = |step: &&str| !["", "lax", "strict"].contains(step);
+        let steps: Vec<&str> = small.split(is_between_words).filter(is_step).collect();
+        let is_listed = text.contains('[') || steps.iter().any(|step| step.parse::<u32>().is_ok());
+        let named = self.in_path(text);
+        if is_listed && steps.iter().any(|step| fields::is_named_by_another(step)) {
+            return Path::Named(named.max(Source::Values), false);
+        }
+        Path::Named(named, steps.first().is_some_and(|first| fields::is_named_by_another(first)))
     }
 
     /// One of several values: where a field as it is stands beside what is no address, only addresses need be hidden.
@@ -248,10 +310,18 @@ impl Names<'_> {
             _ => self.argument(argument),
         };
         let sources: Vec<Source> = list.iter().enumerate().map(of).collect();
+        let takes_apart = functions::takes_apart(name);
         if functions::is_path(name)
             && let Some(taken) = self.taken_by_path(name, list, &sources)
         {
             return taken;
+        }
+        if takes_apart
+            && let [_, path] = list
+            && plain_argument(path).is_some_and(|path| matches!(self.path(path), Path::Named(..)))
+            && let Some(taken) = self.taken_by_path(name, list, &sources)
+        {
+            return taken.max(Source::Items);
         }
         let is_name = |at: usize, argument: &FunctionArg, source: Source| match argument {
             FunctionArg::Named { name: key, .. } => {
@@ -264,14 +334,25 @@ impl Names<'_> {
         };
         let names = list.iter().zip(&sources).enumerate();
         let names = names.filter_map(|(at, (argument, source))| is_name(at, argument, *source)).max();
-        if names >= Some(Source::Row) {
+        if names >= Some(Source::Json) {
             return Source::Keys;
         }
         let worst = sources.into_iter().max().unwrap_or(Source::Plain);
         if functions::tells_names(name) {
             return if worst == Source::Keys { Source::Keys } else { Source::Plain };
         }
-        self.result(name, list.len(), worst)
+        let result = self.result(name, list.len(), worst);
+        // In SQLite they also take lists apart.
+        if takes_apart && self.is_postgres() { result.max(Source::Items) } else { result }
+    }
+
+    /// What a function in a column's place makes of what stands before its dot.
+    pub(super) fn called_of(&self, name: &str, source: Source) -> Source {
+        let name = &*name.to_lowercase();
+        if functions::tells_nothing(name) {
+            return Source::Plain;
+        }
+        self.result(name, 1, if functions::reads_json(name) { as_keys(source) } else { source })
     }
 
     /// What a function takes of the JSON that is its first argument; `None` where a path is computed.
@@ -280,13 +361,21 @@ impl Names<'_> {
         plain_argument(json)?;
         // Of a query the one path is followed by values for its variables.
         let count = if name.contains("_path_query") { 1 } else { paths.len() };
-        let (mut taken, mut worst) = (Taken::Whole, Source::Plain);
-        for path in paths.iter().take(count) {
+        // One path step by step, or several paths from the same place.
+        let is_stepwise = name.contains("_extract_path");
+        let (mut taken, mut worst, mut is_named_beside) = (Taken::Whole, Source::Plain, false);
+        for path in paths.iter().take(count).rev() {
             let path = plain_argument(path)?;
-            if matches!(self.path(path), Path::Computed) {
+            let told = self.path(path);
+            if matches!(told, Path::Computed) {
                 return None;
             }
-            self.follow(path, &mut taken, &mut worst);
+            let was_named_beside = is_named_beside || matches!(told, Path::Named(_, true));
+            self.follow(path, &mut taken, &mut worst, &mut is_named_beside);
+            is_named_beside |= was_named_beside && !is_stepwise;
+        }
+        if is_named_beside && !bare(plain_argument(json)?).is_some_and(|name| self.is_stored_json(&name)) {
+            worst = worst.max(Source::Values);
         }
         let beside = beside.iter().skip(count).copied().max().unwrap_or(Source::Plain);
         Some(worst.max(beside).max(taken.of(*of_json)))
@@ -315,7 +404,16 @@ impl Names<'_> {
     /// What a function's result may carry. Of what was a row, or values out of one, nobody knows which it was.
     fn result(&self, name: &str, arguments: usize, worst: Source) -> Source {
         match functions::result(name, arguments, worst) {
-            Source::Field if matches!(worst, Source::Row | Source::Values) => self.anything(),
+            Source::Field if worst.is_mixed() => self.anything(),
+            source => source,
+        }
+    }
+
+    /// What is put together with something has its looks no more, and a row its names.
+    fn joined(&self, source: Source) -> Source {
+        match source {
+            Source::Sometimes => Source::Field,
+            Source::Row => self.anything(),
             source => source,
         }
     }
@@ -336,11 +434,6 @@ fn takes_every_member(path: &str) -> bool {
 
 fn builds_json(function: &Function) -> bool {
     functions::builds_json(&last_name(&function.name).to_lowercase())
-}
-
-/// What is put together with something has its looks no more.
-fn joined(source: Source) -> Source {
-    if source == Source::Sometimes { Source::Field } else { source }
 }
 
 fn as_keys(source: Source) -> Source {
@@ -426,21 +519,26 @@ fn flow(op: &BinaryOperator) -> Flow {
 }
 
 /// Types as statements write them, and as Postgres names a column after them.
-const TYPES: [(&str, &str); 14] = [
+const TYPES: [(&str, &str); 18] = [
     ("bigint", "int8"),
     ("boolean", "bool"),
     ("char", "bpchar"),
     ("character", "bpchar"),
     ("character varying", "varchar"),
+    ("dec", "numeric"),
     ("decimal", "numeric"),
     ("double precision", "float8"),
     ("float", "float8"),
+    // With few digits.
+    ("float", "float4"),
     ("int", "int4"),
     ("integer", "int4"),
     ("real", "float4"),
     ("smallint", "int2"),
     ("time with time zone", "timetz"),
+    ("time without time zone", "time"),
     ("timestamp with time zone", "timestamptz"),
+    ("timestamp without time zone", "timestamp"),
 ];
 
 /// What a column is called where the statement gives it no name. A column's own name and a function's both stores take;
@@ -448,7 +546,8 @@ const TYPES: [(&str, &str); 14] = [
 pub(super) fn implied_name(expr: &Expr) -> Name {
     match expr {
         Expr::Function(function) => Name::Known(last_name(&function.name).to_lowercase()),
-        expr => bare(expr).map_or_else(|| Name::Implied(implied_names(expr)), Name::Same),
+        expr => bare(expr)
+            .map_or_else(|| Name::Implied { names: implied_names(expr), is_whole: true }, Name::Same),
     }
 }
 
@@ -523,8 +622,13 @@ fn implied_names(mut expr: &Expr) -> Vec<String> {
         && let Some(data_type) = type_name
     {
         let written = data_type.to_string().to_lowercase();
-        let name = written.split(['(', '[']).next().unwrap_or_default().trim().to_owned();
-        names.extend(TYPES.iter().find(|(type_name, _)| *type_name == name).map(|(_, is)| (*is).to_owned()));
+        let written = written.split('[').next().unwrap_or_default();
+        // Digits may stand amid the words: `timestamp(3) with time zone`.
+        let (before, behind) = written.split_once('(').unwrap_or((written, ""));
+        let behind = behind.split_once(')').map_or("", |(_, behind)| behind);
+        let name = format!("{before}{behind}").trim().to_owned();
+        let made = TYPES.iter().filter(|(type_name, _)| *type_name == name);
+        names.extend(made.map(|(_, is)| (*is).to_owned()));
         names.push(name);
     }
     names.extend(found.iter().chain(&["?column?"]).map(|name| (*name).to_owned()));
@@ -545,9 +649,57 @@ fn first_column(query: &Query) -> Option<&SelectItem> {
 }
 
 /// The name of a column that is answered as it is, or as another type.
-pub(super) fn unchanged(mut expr: &Expr) -> Option<String> {
+pub(super) fn unchanged(expr: &Expr) -> Option<String> {
+    let expr = inside(expr);
+    match expr {
+        Expr::BinaryOp { left, op: BinaryOperator::HashLongArrow, right } if text(right) == Some("{}") => {
+            bare(inside(left))
+        }
+        expr => bare(expr),
+    }
+}
+
+/// The member of a column's JSON that is answered as it is: `x->>'campo'` is `x->campo`.
+pub(super) fn member(expr: &Expr) -> Option<String> {
+    let (json, path) = match inside(expr) {
+        Expr::BinaryOp { left, op: BinaryOperator::Arrow | BinaryOperator::LongArrow, right } => {
+            (&**left, &**right)
+        }
+        Expr::Function(Function { name, args: FunctionArguments::List(list), .. })
+            if last_name(name).eq_ignore_ascii_case("json_extract") =>
+        {
+            let [json, path] = list.args.as_slice() else { return None };
+            (plain_argument(json)?, plain_argument(path)?)
+        }
+        _ => return None,
+    };
+    let name = text(path)?;
+    Some(format!("{}->{}", bare(inside(json))?, name.strip_prefix("$.").unwrap_or(name)))
+}
+
+fn text(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Value(literal) => match &literal.value {
+            Literal::SingleQuotedString(text) => Some(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// An expression without brackets and casts around it.
+fn inside(mut expr: &Expr) -> &Expr {
     while let Expr::Cast { expr: inner, .. } | Expr::Nested(inner) = expr {
         expr = inner;
     }
-    bare(expr)
+    expr
+}
+
+/// Whether what JSON is taken of stands further left.
+fn goes_on(expr: &Expr) -> bool {
+    match expr {
+        Expr::Cast { .. } | Expr::Nested(_) | Expr::Collate { .. } | Expr::CompoundFieldAccess { .. } => true,
+        Expr::BinaryOp { op, .. } => matches!(flow(op), Flow::Path),
+        _ => false,
+    }
 }

@@ -191,10 +191,11 @@ pub(super) fn result(name: &str, arguments: usize, worst: Source) -> Source {
     let keeps_looks = trims || KEEPS_LOOKS.contains(&name);
     let keeps_whole = KEEPS_WHOLE.contains(&name) || name == "to_jsonb";
     match worst {
-        Source::Row if TAKES_APART.contains(&name) => Source::Values,
-        Source::Values if !keeps_looks && !TAKES_APART.contains(&name) => Source::Field,
-        Source::Sometimes if JOINS.contains(&name) => Source::Field,
-        Source::Sometimes | Source::Row if !keeps_looks && !keeps_whole => Source::Field,
+        Source::Json | Source::Row | Source::Items if TAKES_APART.contains(&name) => Source::Values,
+        Source::Items | Source::Values if !keeps_looks && !TAKES_APART.contains(&name) => Source::Field,
+        Source::Row if builds_json(name) => Source::Json,
+        Source::Sometimes | Source::Row if JOINS.contains(&name) => Source::Field,
+        Source::Sometimes | Source::Json | Source::Row if !keeps_looks && !keeps_whole => Source::Field,
         worst => worst,
     }
 }

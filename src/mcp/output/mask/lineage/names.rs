@@ -7,7 +7,7 @@ use std::{
 
 use sqlparser::{
     ast::{
-        Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableAlias,
+        Expr, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableAlias,
         TableFactor, TableWithJoins, Visitor,
     },
     dialect::PostgreSqlDialect,
@@ -16,13 +16,13 @@ use sqlparser::{
 
 use super::{
     Dialect, Masking, Rule, Source,
-    expressions::{implied_name, last_name, unchanged},
-    functions,
+    expressions::{implied_name, last_name, member, unchanged},
+    fields, functions,
     shape::{Name, Shape},
 };
 use crate::{
     sql_walk::walk,
-    store::{sqlite, tables::Column},
+    store::{postgres, sqlite, tables::StoreTable},
 };
 
 /// Longer statements are not followed; what they answer is masked as a whole.
@@ -34,6 +34,7 @@ const MAX_ROUNDS: usize = 20;
 /// The names in a statement, and what each may carry.
 pub(super) struct Names<'a> {
     masking: &'a Masking,
+    dialect: Dialect,
     /// Names of fields that are no single words: `data de nascimento`.
     phrases: Vec<(&'a str, Rule)>,
     /// What columns carry.
@@ -42,21 +43,38 @@ pub(super) struct Names<'a> {
     called: HashSet<String>,
     /// The columns of the store.
     stored: HashSet<&'static str>,
+    /// The tables of the store.
+    tables: HashSet<&'static str>,
     /// What columns of derived tables and CTEs carry whose names are the server's to make: so does what is called by a
     /// name that nothing here has.
     nameless: Source,
     /// The same, as far as it was found in this round: before the first has ended not all names are known.
     nameless_found: Source,
-    /// What JSON's members are called in, where it is taken apart.
+    /// What those of them carry that no spelled-out name tells.
+    untold: Source,
+    untold_found: Source,
+    /// What JSON's members are called in, where it is taken apart, and what holds their values.
     keys: HashSet<String>,
-    /// What takes JSON apart, by the names of its rows.
-    taken_apart: HashSet<String>,
+    values: HashSet<String>,
+    /// What stands for the values that functions in `FROM` take out of JSON.
+    items: HashSet<String>,
+    /// Whether a key and a value of one answer may be those of different members.
+    is_unpaired: bool,
+    /// The functions in `FROM` that give values out of JSON, and the queries of `WITH` that are read, as far as a walk
+    /// came.
+    givers: usize,
+    reads: HashSet<String>,
     /// Names that the statement gives, each with the column that it gives it to as it is, if it does.
     aliases: HashSet<(String, Option<String>)>,
     /// Tables and what stands for them: named as a value, each is a whole row.
     relations: HashSet<String>,
-    /// What `WITH` names: it may stand for something else elsewhere.
-    ctes: HashSet<String>,
+    /// The columns that everything surely has that `FROM` calls so.
+    certain: HashMap<String, HashSet<String>>,
+    /// The same of what `WITH` names.
+    certain_of_ctes: HashMap<String, HashSet<String>>,
+    /// What `WITH` names, with its columns where they are known and no other query has its name: it may stand for
+    /// something else elsewhere.
+    ctes: HashMap<String, Option<Shape>>,
     /// Something was there that is not followed.
     lost: bool,
     /// Columns without a name of their own may carry anything.
@@ -64,24 +82,34 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    pub(super) fn new(masking: &'a Masking, stored: impl Iterator<Item = Column>) -> Self {
-        let stored: Vec<Column> = stored.collect();
-        let json = stored.iter().filter(|column| column.kind == "jsonb");
-        let known = json.map(|column| (column.name.to_owned(), Source::Row)).collect();
+    pub(super) fn new(masking: &'a Masking, tables: &[StoreTable], dialect: Dialect) -> Self {
+        let stored = || tables.iter().flat_map(|table| &table.columns);
+        let json = stored().filter(|column| column.kind == "jsonb");
+        let known = json.map(|column| (column.name.to_owned(), Source::Json)).collect();
         let phrases = masking.fields.iter().filter(|(name, _)| name.contains(is_between_words));
         Self {
             masking,
+            dialect,
             phrases: phrases.map(|(name, rule)| (name.as_str(), *rule)).collect(),
             known,
-            called: stored.iter().map(|column| column.name.to_lowercase()).collect(),
-            stored: stored.iter().map(|column| column.name).collect(),
+            called: stored().map(|column| column.name.to_lowercase()).collect(),
+            stored: stored().map(|column| column.name).collect(),
+            tables: tables.iter().map(|table| table.table).collect(),
             nameless: Source::Plain,
             nameless_found: Source::Plain,
+            untold: Source::Plain,
+            untold_found: Source::Plain,
             keys: HashSet::new(),
-            taken_apart: HashSet::new(),
+            values: HashSet::new(),
+            items: HashSet::new(),
+            is_unpaired: false,
+            givers: 0,
+            reads: HashSet::new(),
             aliases: HashSet::new(),
             relations: HashSet::new(),
-            ctes: HashSet::new(),
+            certain: HashMap::new(),
+            certain_of_ctes: HashMap::new(),
+            ctes: HashMap::new(),
             lost: false,
             is_anything: false,
         }
@@ -91,27 +119,32 @@ impl<'a> Names<'a> {
     pub(super) fn fields(&self) -> BTreeMap<String, Rule> {
         let mut fields = self.masking.fields.clone();
         for (name, source) in &self.known {
-            let Some(rule) = self.masking.rule_of(*source) else { continue };
+            let is_nameless = matches!(source, Source::Items | Source::Values);
+            let rule =
+                if is_nameless { Some(self.masking.strictest()) } else { self.masking.rule_of(*source) };
+            let Some(rule) = rule else { continue };
             let known = fields.entry(name.clone()).or_insert(rule);
             *known = rule.max(*known);
         }
         fields
     }
 
-    pub(super) fn sources(&mut self, sql: &str, dialect: Dialect, columns: &[String]) -> Vec<Source> {
-        let queries = if sql.len() > MAX_LENGTH { Vec::new() } else { readings(sql, dialect) };
+    pub(super) fn sources(&mut self, sql: &str, columns: &[String]) -> Vec<Source> {
+        let queries = if sql.len() > MAX_LENGTH { Vec::new() } else { readings(sql, self.dialect) };
         let by_name = |names: &Self| columns.iter().map(|name| names.column(name)).collect::<Vec<_>>();
         if queries.is_empty() {
             return vec![Source::Keys; columns.len()];
         }
         let mut rounds = 0;
         loop {
-            let before = (self.known.clone(), self.relations.len(), self.nameless);
+            let before = self.learned();
             for query in &queries {
+                (self.givers, self.reads) = (0, HashSet::new());
                 let _ = walk(query, self);
+                self.is_unpaired |= self.givers > 1;
             }
-            self.nameless = self.nameless_found;
-            if before == (self.known.clone(), self.relations.len(), self.nameless) {
+            (self.nameless, self.untold) = (self.nameless_found, self.untold_found);
+            if before == self.learned() {
                 break;
             }
             rounds += 1;
@@ -138,10 +171,17 @@ impl<'a> Names<'a> {
         sources
     }
 
+    /// What tells whether another round would learn anything.
+    fn learned(&self) -> impl PartialEq + use<'a> {
+        (self.known.clone(), self.relations.len(), self.nameless, self.untold, self.ctes.clone())
+    }
+
     /// Everything, where a statement that was not wholly understood names a masked field, or what may hold one.
     fn unless_named(&self, sql: &str, by_name: Vec<Source>) -> Vec<Source> {
         let written = sql.replace("''", "'").replace("\"\"", "\"");
-        let names_a_row = sql.split(is_between_words).any(|word| self.of(word) >= Source::Row);
+        let names_a_row = sql
+            .split(is_between_words)
+            .any(|word| self.of(word) >= Source::Json || self.relations.contains(&word.to_lowercase()));
         // Behind a backslash any letter may stand.
         if names_a_row || sql.contains('\\') || self.in_words(&written) > Source::Plain {
             vec![Source::Keys; by_name.len()]
@@ -159,6 +199,18 @@ impl<'a> Names<'a> {
         words.chain(phrases).max().flatten().into()
     }
 
+    /// The same of a path into JSON, which the statement may have made itself, by names of its own.
+    pub(super) fn in_path(&self, path: &str) -> Source {
+        let small = path.to_lowercase();
+        let words = small.split(is_between_words).filter_map(|word| self.known.get(word));
+        let phrases =
+            self.known.iter().filter(|(name, _)| name.contains(is_between_words) && small.contains(*name));
+        let known = words.chain(phrases.map(|(_, source)| source)).copied();
+        // JSON in JSON has names of its own.
+        let worst = known.filter(|source| *source >= Source::Items).max().unwrap_or(Source::Plain);
+        worst.max(self.in_words(path))
+    }
+
     /// Whatever the fields are that are masked.
     pub(super) fn anything(&self) -> Source {
         Some(self.masking.strictest()).into()
@@ -169,9 +221,46 @@ impl<'a> Names<'a> {
         self.told(name).max(self.unless_called(name))
     }
 
+    /// A column comes before the row of the same name, and SQLite has no rows for values.
     fn told(&self, name: &str) -> Source {
-        let row = if self.relations.contains(&name.to_lowercase()) { Source::Row } else { Source::Plain };
-        row.max(self.column(name))
+        let small = name.to_lowercase();
+        let is_row = self.dialect == Dialect::Postgres
+            && self.relations.contains(&small)
+            && self.certain.get(&small).is_some_and(|columns| !columns.contains(&small));
+        if is_row { self.column(name).max(Source::Row) } else { self.column(name) }
+    }
+
+    /// What a name behind another's dot stands for.
+    pub(super) fn attribute(&self, of: Option<&str>, name: &str) -> Source {
+        let column = self.column(name).max(self.unless_called(name));
+        match of {
+            Some(of) if self.may_call(Some(of), name) => column.max(self.called_of(name, self.of(of))),
+            _ => column,
+        }
+    }
+
+    /// Whether a name behind a dot may be a function of what stands before it: Postgres calls it where there is no such
+    /// column.
+    pub(super) fn may_call(&self, of: Option<&str>, name: &str) -> bool {
+        let small = name.to_lowercase();
+        let certain = of.and_then(|of| self.certain.get(&of.to_lowercase()));
+        self.dialect == Dialect::Postgres
+            && (postgres::is_allowed_function(&small) || postgres::is_allowed_type(&small))
+            && !certain.is_some_and(|columns| columns.contains(&small))
+    }
+
+    /// Whether it is JSON as a table has it, by the name that it has there.
+    pub(super) fn is_stored_json(&self, name: &str) -> bool {
+        let small = name.to_lowercase();
+        let is_other =
+            |(alias, of): &(String, Option<String>)| *alias == small && of.as_ref() != Some(&small);
+        self.stored.contains(small.as_str())
+            && self.known.get(&small) == Some(&Source::Json)
+            && !self.aliases.iter().any(is_other)
+    }
+
+    pub(super) const fn is_postgres(&self) -> bool {
+        matches!(self.dialect, Dialect::Postgres)
     }
 
     /// What a column carries by whose name nothing is called: the server made it.
@@ -182,35 +271,50 @@ impl<'a> Names<'a> {
         let small = name.to_lowercase();
         // SQLite's name for a column is its expression, which spells out whatever it is made of.
         let is_spelled = name.contains(is_between_words) && name != "?column?";
-        let is_plain = || small.split(is_between_words).all(|part| self.told(part) == Source::Plain);
-        if self.called.contains(&small) || self.relations.contains(&small) || is_spelled && is_plain() {
+        let is_plain =
+            |part: &str| self.told(part) == Source::Plain && !self.relations.contains(&part.to_lowercase());
+        if self.called.contains(&small) || self.relations.contains(&small) {
             Source::Plain
+        } else if is_spelled && small.split(is_between_words).all(is_plain) {
+            self.untold
         } else {
             self.nameless
         }
     }
 
-    /// The columns that hold what JSON's members are called whose values stand beside them: of one table function alone,
-    /// and by names that nothing else has.
-    pub(super) fn keys(&self) -> HashSet<String> {
-        if self.taken_apart.len() != 1 {
-            return HashSet::new();
+    /// The columns that hold what JSON's members are called, each with those that hold their values and nothing else:
+    /// members of the one JSON, or of the one item of a list, that a row is made of.
+    pub(super) fn pairs(&self) -> Vec<(HashSet<String>, HashSet<String>)> {
+        if self.is_unpaired {
+            return Vec::new();
         }
-        let mut keys = self.keys.clone();
+        let mut pairs = vec![(self.keys.clone(), self.values.clone())];
+        for item in &self.items {
+            let members = |names: &[&str]| names.iter().map(|name| format!("{item}->{name}")).collect();
+            pairs.push((members(&fields::KEYS), members(&fields::NAMED)));
+        }
+        for (keys, values) in &mut pairs {
+            self.rename_all(keys);
+            keys.retain(|key| !self.stored.contains(key.as_str()));
+            self.rename_all(values);
+        }
+        pairs
+    }
+
+    /// Follows columns to the names that they are given, and leaves out names that are given to others, too.
+    fn rename_all(&self, columns: &mut HashSet<String>) {
         let is_in =
             |names: &HashSet<String>, of: &Option<String>| of.as_ref().is_some_and(|of| names.contains(of));
         while let Some((alias, _)) =
-            self.aliases.iter().find(|(alias, of)| is_in(&keys, of) && !keys.contains(alias))
+            self.aliases.iter().find(|(alias, of)| is_in(columns, of) && !columns.contains(alias))
         {
-            keys.insert(alias.clone());
+            columns.insert(alias.clone());
         }
         while let Some((alias, _)) =
-            self.aliases.iter().find(|(alias, of)| keys.contains(alias) && !is_in(&keys, of))
+            self.aliases.iter().find(|(alias, of)| columns.contains(alias) && !is_in(columns, of))
         {
-            keys.remove(alias);
+            columns.remove(alias);
         }
-        keys.retain(|key| !self.stored.contains(key.as_str()));
-        keys
     }
 
     fn column(&self, name: &str) -> Source {
@@ -275,12 +379,23 @@ impl<'a> Names<'a> {
             SelectItem::Wildcard(_)
             | SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(_), _),
         ] = select.projection.as_slice()
-            && let [TableWithJoins { relation: TableFactor::Table { name, alias, args: None, .. }, joins }] =
-                select.from.as_slice()
+            && let [TableWithJoins { relation, joins }] = select.from.as_slice()
             && joins.is_empty()
-            && alias.as_ref().is_none_or(|alias| alias.columns.is_empty())
         {
-            return self.all_of(&name.to_string());
+            match relation {
+                TableFactor::Table { name, alias, args: None, .. }
+                    if alias.as_ref().is_none_or(|alias| alias.columns.is_empty()) =>
+                {
+                    return self.all_of(&name.to_string());
+                }
+                TableFactor::Derived { subquery, alias, .. } => {
+                    let shape = self.query(subquery);
+                    if shape.is_exact() {
+                        return shape.renamed_to(given_names(alias.as_ref()));
+                    }
+                }
+                _ => {}
+            }
         }
         let mut shape = Shape::exactly(Vec::new());
         for item in &select.projection {
@@ -303,54 +418,115 @@ impl<'a> Names<'a> {
     /// All columns of what has this name.
     fn all_of(&self, name: &str) -> Shape {
         let name = name.to_lowercase();
-        if self.ctes.contains(&name) {
-            let mut shape = Shape::exactly(Vec::new());
-            shape.star(Source::Plain);
-            return shape;
+        match self.ctes.get(&name) {
+            Some(Some(shape)) => shape.clone(),
+            Some(None) => {
+                let mut shape = Shape::exactly(Vec::new());
+                shape.star(Source::Plain);
+                shape
+            }
+            None => Shape::of_table(name),
         }
-        Shape::of_table(name)
     }
 
     /// Takes the names that a list after a table's alias gives to the columns of `shape`, and those that the server may
-    /// make for others of them.
-    fn rename(&mut self, alias: Option<&TableAlias>, shape: &Shape) {
-        let columns = alias.map(|alias| alias.columns.as_slice()).unwrap_or_default();
-        for (at, column) in columns.iter().enumerate() {
-            self.learn(&column.name.value, shape.renamed(at));
+    /// make for others of them. The columns that it has by then for certain.
+    fn rename(&mut self, alias: Option<&TableAlias>, shape: &Shape) -> HashSet<String> {
+        let mut certain = HashSet::new();
+        for (at, name) in given_names(alias).enumerate() {
+            self.learn(&name, shape.renamed(at));
+            self.give(&name, shape.name_at(at).map(str::to_lowercase));
+            certain.insert(name.to_lowercase());
         }
-        for (source, names) in shape.nameless(columns.len()) {
-            self.nameless_found = self.nameless_found.max(source);
-            for name in names {
-                self.learn(name, source);
+        if certain.is_empty() && !shape.is_exact() {
+            certain.extend(self.stored.iter().map(|name| name.to_lowercase()));
+        }
+        let given = given_names(alias).count();
+        for (source, name) in shape.behind(given) {
+            certain.extend(name.known().map(str::to_lowercase));
+            if let Name::Implied { names, is_whole } = name {
+                self.nameless_found = self.nameless_found.max(*source);
+                if !is_whole {
+                    self.untold_found = self.untold_found.max(*source);
+                }
+                for name in names {
+                    self.learn(name, *source);
+                }
             }
         }
+        certain
+    }
+
+    fn give(&mut self, name: &str, of: Option<String>) {
+        self.aliases.insert((name.to_lowercase(), of));
     }
 
     /// A function in FROM: its column has the alias's name, and JSON is taken apart into keys and values.
     fn table_function(&mut self, name: Option<&str>, alias: Option<&TableAlias>, source: Source) {
-        let has_keys = name.is_some_and(|name| functions::takes_apart(&name.to_lowercase()));
+        let small = name.unwrap_or_default().to_lowercase();
+        let has_keys = functions::takes_apart(&small);
         let keys = if source == Source::Keys { source } else { Source::Plain };
-        for name in ["value", "atom", "json"] {
+        self.givers += usize::from(source > Source::Plain || small.starts_with("json"));
+        for name in ["value", "atom", "json", "root"] {
             self.learn(name, source);
         }
         for name in ["key", "fullkey", "path"] {
             self.learn(name, keys);
         }
-        if let Some(name) = alias.map(|alias| alias.name.value.as_str()).or(name) {
+        if small == "trim" {
+            // Postgres's grammar makes another function of it.
+            self.learn("btrim", source);
+        }
+        let called = alias.map(|alias| alias.name.value.as_str()).or(name);
+        if let Some(name) = called {
             self.learn(name, source);
-            if has_keys {
-                self.taken_apart.insert(name.to_lowercase());
-            }
+            self.give(name, None);
+            self.items.insert(name.to_lowercase());
         }
+        let listed: Vec<String> = given_names(alias).map(|name| name.to_lowercase()).collect();
+        for (at, name) in listed.iter().enumerate() {
+            let source = match source {
+                _ if has_keys && at == 0 => keys,
+                // The columns of a row by other names: which is which is not known here.
+                Source::Row => Source::Keys,
+                source => source,
+            };
+            self.learn(name, source);
+        }
+        let or_own = |at: usize, own: &str| listed.get(at).cloned().unwrap_or_else(|| own.to_owned());
         if has_keys {
-            let first = alias.and_then(|alias| alias.columns.first());
-            let key = first.map_or_else(|| "key".to_owned(), |column| column.name.value.to_lowercase());
-            self.keys.insert(key);
+            self.keys.insert(or_own(0, "key"));
+            self.values.extend([or_own(1, "value"), "atom".to_owned()]);
+            self.items.insert(or_own(1, "value"));
+        } else {
+            listed.iter().for_each(|name| self.give(name, None));
+            self.items.extend(listed.iter().cloned());
+            self.items.insert("value".to_owned());
         }
-        for (at, column) in alias.iter().flat_map(|alias| &alias.columns).enumerate() {
-            self.learn(&column.name.value, if has_keys && at == 0 { keys } else { source });
+        if let Some(name) = called {
+            self.is_from(name, listed.into_iter().collect());
         }
     }
+
+    /// Something in `FROM` is called so, and surely has these columns.
+    fn is_from(&mut self, name: &str, columns: HashSet<String>) {
+        intersect(&mut self.certain, name, columns);
+    }
+}
+
+/// What of a name holds for everything that has it.
+fn intersect(certain: &mut HashMap<String, HashSet<String>>, name: &str, columns: HashSet<String>) {
+    match certain.get_mut(&name.to_lowercase()) {
+        Some(certain) => certain.retain(|column| columns.contains(column)),
+        None => {
+            certain.insert(name.to_lowercase(), columns);
+        }
+    }
+}
+
+/// The names that a list after a table's alias gives to its columns.
+fn given_names(alias: Option<&TableAlias>) -> impl Iterator<Item = String> {
+    alias.into_iter().flat_map(|alias| &alias.columns).map(|column| column.name.value.clone())
 }
 
 /// The statement as its store reads it, in each way that the store may; none where it is not understood.
@@ -365,7 +541,7 @@ fn readings(sql: &str, dialect: Dialect) -> Vec<Query> {
     }
 }
 
-fn is_between_words(c: char) -> bool {
+pub(super) fn is_between_words(c: char) -> bool {
     !c.is_alphanumeric() && c != '_'
 }
 
@@ -376,9 +552,18 @@ impl Visitor for Names<'_> {
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
             let shape = self.query(&cte.query);
-            self.rename(Some(&cte.alias), &shape);
-            self.relations.insert(cte.alias.name.value.to_lowercase());
-            self.ctes.insert(cte.alias.name.to_string().to_lowercase());
+            let certain = self.rename(Some(&cte.alias), &shape);
+            let name = cte.alias.name.value.to_lowercase();
+            intersect(&mut self.certain_of_ctes, &name, certain);
+            let shape = Some(shape.renamed_to(given_names(Some(&cte.alias))))
+                .filter(|shape| shape.is_exact() && !self.tables.contains(name.as_str()));
+            self.relations.insert(name);
+            let written = cte.alias.name.to_string().to_lowercase();
+            let shape = match self.ctes.remove(&written) {
+                Some(known) => known.zip(shape).and_then(|(known, shape)| known.either(shape)),
+                None => shape,
+            };
+            self.ctes.insert(written, shape);
         }
         // What a query's columns carry is theirs by whatever name the query gives them.
         let shape = self.query(query);
@@ -389,7 +574,7 @@ impl Visitor for Names<'_> {
                 // What is called so is elsewhere.
                 Name::Same(name) => self.carry(&name, source),
                 // Nothing refers to it, unless a table is made of the query.
-                Name::Implied(_) => {}
+                Name::Implied { .. } => {}
                 Name::Unknown => self.lost |= source > Source::Plain,
             }
         }
@@ -398,10 +583,25 @@ impl Visitor for Names<'_> {
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
         for item in &select.projection {
-            if let SelectItem::ExprWithAlias { expr, alias } = item {
-                let of = unchanged(expr).map(|name| name.to_lowercase());
-                self.aliases.insert((alias.value.to_lowercase(), of));
+            let (expr, names) = match item {
+                SelectItem::ExprWithAlias { expr, alias } => (expr, vec![alias.value.clone()]),
+                SelectItem::UnnamedExpr(expr) => match implied_name(expr) {
+                    Name::Implied { names, .. } => (expr, names),
+                    Name::Known(_) | Name::Same(_) | Name::Unknown => continue,
+                },
+                _ => continue,
+            };
+            let of = unchanged(expr).or_else(|| member(expr)).map(|name| name.to_lowercase());
+            for name in names {
+                self.give(&name, of.clone());
             }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if let Expr::Function(function) = expr {
+            self.givers += usize::from(functions::takes_apart(&last_name(&function.name).to_lowercase()));
         }
         ControlFlow::Continue(())
     }
@@ -414,14 +614,32 @@ impl Visitor for Names<'_> {
                     let source = self.call(&name.to_lowercase(), &arguments.args);
                     self.table_function(Some(&name), alias.as_ref(), source);
                 } else {
-                    self.relations.insert(name.to_lowercase());
+                    let small = name.to_lowercase();
+                    // Rows of one query that is read twice stand beside one another as those of two.
+                    if self.certain_of_ctes.contains_key(&small) && !self.reads.insert(small.clone()) {
+                        self.is_unpaired = true;
+                    }
                     // The columns of a table by other names: which is which is not known here.
-                    self.rename(alias.as_ref(), &Shape::unknown());
+                    let mut certain = self.rename(alias.as_ref(), &Shape::unknown());
+                    if alias.as_ref().is_none_or(|alias| alias.columns.is_empty())
+                        && let Some(of_cte) = self.certain_of_ctes.get(&small)
+                    {
+                        if self.tables.contains(small.as_str()) {
+                            certain.retain(|column| of_cte.contains(column));
+                        } else {
+                            certain.clone_from(of_cte);
+                        }
+                    }
+                    self.relations.insert(small);
+                    self.is_from(alias.as_ref().map_or(&name, |alias| &alias.name.value), certain);
                 }
             }
             TableFactor::Derived { subquery, alias, .. } => {
                 let shape = self.query(subquery);
-                self.rename(alias.as_ref(), &shape);
+                let certain = self.rename(alias.as_ref(), &shape);
+                if let Some(alias) = alias {
+                    self.is_from(&alias.name.value, certain);
+                }
             }
             TableFactor::Function { name, args, alias, .. } => {
                 let name = last_name(name);
@@ -436,7 +654,12 @@ impl Visitor for Names<'_> {
                 let source = array_exprs.iter().map(|expr| self.expr(expr)).max().unwrap_or(Source::Plain);
                 self.table_function(Some("unnest"), alias.as_ref(), source);
             }
-            TableFactor::NestedJoin { alias, .. } => self.rename(alias.as_ref(), &Shape::unknown()),
+            TableFactor::NestedJoin { alias, .. } => {
+                let certain = self.rename(alias.as_ref(), &Shape::unknown());
+                if let Some(alias) = alias {
+                    self.is_from(&alias.name.value, certain);
+                }
+            }
             _ => self.lost = true,
         }
         if let TableFactor::Table { alias: Some(alias), args: None, .. }

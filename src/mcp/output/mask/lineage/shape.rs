@@ -3,17 +3,32 @@
 use super::Source;
 
 /// What a column is called.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Name {
     Known(String),
     /// That of another column, which it is.
     Same(String),
-    /// The server makes it one, such as one of these.
-    Implied(Vec<String>),
+    /// The server makes it one, such as one of these. Whether one that spells the column out would tell what is in it:
+    /// in a set it spells the first query's.
+    Implied {
+        names: Vec<String>,
+        is_whole: bool,
+    },
     /// Known by its place alone.
     Unknown,
 }
 
+impl Name {
+    pub(super) fn known(&self) -> Option<&str> {
+        match self {
+            Self::Known(name) | Self::Same(name) => Some(name),
+            Self::Implied { .. } | Self::Unknown => None,
+        }
+    }
+}
+
 /// The columns of a query as far as the statement tells: those before the first `*` and those behind the last one.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Shape {
     head: Vec<(Source, Name)>,
     /// Between two stars: known by their names.
@@ -67,13 +82,46 @@ impl Shape {
         self.star.is_some() && at >= self.head.len() && at + self.tail.len() < columns
     }
 
-    /// The columns behind the first so many whose names are the server's to make, with what those may be.
-    pub(super) fn nameless(&self, behind: usize) -> impl Iterator<Item = (Source, &[String])> {
-        let columns = self.head.iter().skip(behind).chain(&self.middle).chain(&self.tail);
-        columns.filter_map(|(source, name)| match name {
-            Name::Implied(names) => Some((*source, names.as_slice())),
-            Name::Known(_) | Name::Same(_) | Name::Unknown => None,
-        })
+    /// The columns behind the first so many, but for those that a `*` stands for.
+    pub(super) fn behind(&self, first: usize) -> impl Iterator<Item = &(Source, Name)> {
+        self.head.iter().skip(first).chain(&self.middle).chain(&self.tail)
+    }
+
+    /// What the column at a place is called, if that is known.
+    pub(super) fn name_at(&self, at: usize) -> Option<&str> {
+        self.head.get(at).and_then(|(_, name)| name.known())
+    }
+
+    /// All columns are known by their places.
+    pub(super) fn is_exact(&self) -> bool {
+        self.star.is_none()
+    }
+
+    /// The same columns, the first of them by these names.
+    pub(super) fn renamed_to(mut self, names: impl Iterator<Item = String>) -> Self {
+        for (column, name) in self.head.iter_mut().zip(names) {
+            column.1 = Name::Known(name);
+        }
+        self
+    }
+
+    /// This query or another; `None` where their columns have different names.
+    pub(super) fn either(mut self, other: Self) -> Option<Self> {
+        if !self.is_exact() || !other.is_exact() || self.head.len() != other.head.len() {
+            return None;
+        }
+        for ((source, name), (theirs, other)) in self.head.iter_mut().zip(other.head) {
+            *source = (*source).max(theirs);
+            match (name, other) {
+                (
+                    Name::Implied { names, is_whole },
+                    Name::Implied { names: others, is_whole: is_whole_there },
+                ) if *names == others => *is_whole &= is_whole_there,
+                (name, other) if *name == other => {}
+                _ => return None,
+            }
+        }
+        Some(self)
     }
 
     /// What a column carries that gets another name. Of those that a `*` stands for its own name would have told.
@@ -108,7 +156,7 @@ impl Shape {
     pub(super) fn or(mut self, other: Self) -> Self {
         if self.star.is_none() && other.star.is_none() {
             for (mine, theirs) in self.head.iter_mut().zip(other.head) {
-                mine.0 = mine.0.max(theirs.0);
+                join(mine, theirs.0);
             }
             return self;
         }
@@ -120,10 +168,17 @@ impl Shape {
         let star = other.star.map(|_| Source::Keys);
         let worst = other.columns().chain(star).max().unwrap_or(Source::Plain);
         self.table = None;
-        for (source, _) in self.head.iter_mut().chain(&mut self.middle).chain(&mut self.tail) {
-            *source = (*source).max(worst);
+        for mine in self.head.iter_mut().chain(&mut self.middle).chain(&mut self.tail) {
+            join(mine, worst);
         }
         self.star = self.star.map(|star| star.max(worst));
         self
     }
+}
+
+fn join((source, name): &mut (Source, Name), other: Source) {
+    if let Name::Implied { is_whole, .. } = name {
+        *is_whole &= other <= *source;
+    }
+    *source = (*source).max(other);
 }

@@ -2,6 +2,7 @@ use serde_json::json;
 use sqlparser::{dialect::PostgreSqlDialect, parser::Parser};
 
 use super::*;
+use crate::store::tables::Column;
 
 /// What a row of these columns and cells is after the statement.
 fn masked(sql: &str, columns: &[&str], cells: Value) -> Value {
@@ -26,8 +27,9 @@ fn masked_in(dialect: Dialect, masking: &Masking, sql: &str, columns: &[&str], c
     let json = ["metadata", "dados", "localizacao"].map(|name| (name, "jsonb"));
     let others = ["nome", "origem", "cor", "bonus", "email", "telefone", "apelido", "salario"];
     let stored = json.into_iter().chain(others.map(|name| (name, "text")));
-    let stored = stored.map(|(name, kind)| Column { name, kind, meaning: "" });
-    masking.rows(sql, dialect, stored, &columns, &mut rows);
+    let stored = stored.map(|(name, kind)| Column { name, kind, meaning: "" }).collect();
+    let tables = [StoreTable { table: "leads", about: "", columns: stored }];
+    masking.rows(sql, dialect, &tables, &columns, &mut rows);
     json!(rows[0])
 }
 
@@ -108,6 +110,13 @@ fn a_field_is_masked_by_whatever_name_it_has() {
         ("SELECT coalesce(telefone, nome) || ', ' || origem AS a FROM leads", "a"),
         ("SELECT 'de ' || usuario AS a FROM eventos_raw", "a"),
         ("SELECT metadata->>'usuario' || '.' AS a FROM eventos_raw", "a"),
+        ("SELECT x.reverse FROM leads, unnest(ARRAY[email]) AS x", "reverse"),
+        ("SELECT x.reverse AS a FROM leads, unnest(ARRAY[coalesce(usuario, '')]) AS x", "a"),
+        ("SELECT f.concat FROM fichas f WHERE '$$' = '$$'", "concat"),
+        ("SELECT (f).concat AS a FROM fichas f WHERE '$$' = '$$'", "a"),
+        ("SELECT (f.usuario).reverse AS a FROM fichas f WHERE '$$' = '$$'", "a"),
+        ("SELECT btrim FROM leads, trim(email, '@gmail.com') WHERE '$$' = '$$'", "btrim"),
+        ("SELECT * FROM leads l, trim(l.telefone) WHERE '$$' = '$$'", "btrim"),
     ] {
         hides(sql, column);
     }
@@ -170,6 +179,120 @@ fn a_path_is_known_by_whatever_spelling_it_names_a_field() {
     ] {
         let cells = json!([cell]);
         assert_eq!(masked_by(&masking, sql, &["a"], cells.clone()), cells, "{sql}");
+    }
+}
+
+#[test]
+fn json_that_a_statement_makes_is_masked_by_the_names_that_the_statement_gives() {
+    let masking = declared();
+    for (made, taken) in [
+        ("to_jsonb(t)", "SELECT apelido AS x FROM fichas"),
+        ("row_to_json(t)", "SELECT salario AS x FROM fichas"),
+        ("to_jsonb(t)", "SELECT substr(email, 1, 6) AS x FROM leads"),
+        ("to_jsonb(t)", "SELECT f::text AS x FROM fichas f"),
+        ("to_jsonb(t)", "SELECT e.value AS x FROM eventos_raw, jsonb_each_text(dados) e"),
+        ("jsonb_agg(t)->0", "SELECT max(f)::text AS x FROM fichas f"),
+    ] {
+        for path in [
+            format!("{made}->>'x'"),
+            format!("{made}['x']"),
+            format!("{made}#>>'{{x}}'"),
+            format!("jsonb_extract_path_text({made}, 'x')"),
+            format!("jsonb_path_query({made}, '$.x')"),
+        ] {
+            for sql in [
+                format!("SELECT {path} AS a FROM ({taken}) t WHERE '$$' = '$$'"),
+                format!(
+                    "WITH j AS (SELECT {path} AS b FROM ({taken}) t) SELECT b AS a FROM j WHERE '$$' = '$$'"
+                ),
+            ] {
+                assert_eq!(masked_by(&masking, &sql, &["a"], json!(["Zeca"])), json!(["***"]), "{sql}");
+            }
+        }
+        let whole = format!("SELECT {made} AS j FROM ({taken}) t WHERE '$$' = '$$'");
+        let told = masked_by(&masking, &whole, &["j"], json!([{"x": "Zeca", "cor": "azul"}]));
+        assert_eq!(told, json!([{"x": "***", "cor": "azul"}]), "{whole}");
+    }
+    let quoted = "SELECT to_jsonb(t)->>'um nome' AS a FROM (SELECT apelido AS \"Um Nome\" FROM fichas) t";
+    assert_eq!(masked_by(&masking, quoted, &["a"], json!(["Zeca"])), json!(["***"]));
+    for sql in [
+        "SELECT json_build_object('x', f::text) AS j FROM fichas f",
+        "SELECT json_build_object('x', '' || f) AS j FROM fichas f WHERE '$$' = '$$'",
+        "SELECT json_build_object('x', concat(f)) AS j FROM fichas f WHERE '$$' = '$$'",
+    ] {
+        assert_eq!(
+            masked_by(&masking, sql, &["j"], json!([{"x": "(7,Zeca,5000)"}])),
+            json!([{"x": "***"}]),
+            "{sql}"
+        );
+    }
+    let columns = "SELECT json_build_object('x', f) AS j FROM fichas f WHERE '$$' = '$$'";
+    assert_eq!(
+        masked_by(&masking, columns, &["j"], json!([{"x": {"apelido": "Zeca", "cor": "azul"}}])),
+        json!([{"x": {"apelido": "***", "cor": "azul"}}])
+    );
+    for (sql, column, cell) in [
+        ("SELECT u.c FROM fichas f, unnest(ARRAY[f]) AS u(a, b, c)", "c", json!(5000)),
+        ("SELECT b FROM unnest((SELECT array_agg(f) FROM fichas f)) AS u(a, b)", "b", json!(true)),
+        (
+            "SELECT row_to_json(t)->>'timestamptz' AS a FROM (SELECT (salario + 1)::timestamp(3) with time zone FROM fichas) t",
+            "a",
+            json!("ontem"),
+        ),
+        (
+            "SELECT row_to_json(t)->>'timestamp' AS a FROM (SELECT (salario + 1)::timestamp without time zone FROM fichas) t",
+            "a",
+            json!("ontem"),
+        ),
+        (
+            "SELECT row_to_json(t)->>'float4' AS a FROM (SELECT (salario + 1)::float(24) FROM fichas) t",
+            "a",
+            json!("5001"),
+        ),
+        (
+            "SELECT j.root AS a FROM fichas f, json_tree(json_object(f.apelido, 1), '$.' || f.apelido) AS j",
+            "a",
+            json!("$.Zeca"),
+        ),
+    ] {
+        assert_eq!(masked_by(&masking, sql, &[column], json!([cell])), json!(["***"]), "{sql}");
+    }
+}
+
+#[test]
+fn values_whose_names_stand_above_them_or_beside_them_are_masked() {
+    let masking = declared();
+    for sql in [
+        "SELECT e.value->>'numero' AS a FROM eventos_raw, jsonb_each(dados) e WHERE e.key = 'telefone'",
+        "SELECT json_extract(e.value, '$.rua') AS a FROM eventos_raw, json_each(dados) e WHERE e.key = 'endereco'",
+        "SELECT json_extract(e.value, '$.rua') AS a FROM eventos_raw, json_each(dados, '$.apelido') e",
+        "SELECT p.value AS a FROM eventos_raw, LATERAL jsonb_each_text(dados->'pessoa') p WHERE p.key = 'apelido'",
+        "SELECT dados->'respostas'->0->>'resposta' AS a FROM eventos_raw",
+        "SELECT dados['respostas'][0]['resposta'] AS a FROM eventos_raw",
+        "SELECT dados#>>'{respostas,0,resposta}' AS a FROM eventos_raw",
+        "SELECT json_extract(dados, '$.respostas[1].valor') AS a FROM eventos_raw",
+        "SELECT json_extract_path_text(dados, 'respostas', '0', 'valor') AS a FROM eventos_raw",
+        "SELECT jsonb_path_query(dados, '$.respostas[*].valor') AS a FROM eventos_raw",
+        "SELECT e->>'resposta' AS a FROM eventos_raw, LATERAL jsonb_array_elements(dados->'respostas') AS e",
+        "SELECT json_extract(e.value, '$.valor') AS a FROM eventos_raw, json_each(dados, '$.respostas') AS e",
+        "SELECT dados->>'valor' AS a FROM (SELECT dados->'respostas'->0 AS dados FROM eventos_raw) t",
+    ] {
+        assert_eq!(masked_by(&masking, sql, &["a"], json!(["so secreto"])), json!(["***"]), "{sql}");
+    }
+    let below = "SELECT e.value AS v FROM eventos_raw, json_each(dados) e WHERE e.key = 'endereco'";
+    let told = masked_by(&masking, below, &["v"], json!([{"rua": "X", "n": 7}]));
+    assert_eq!(told, json!([{"rua": "***", "n": "***"}]));
+    assert_eq!(masked_by(&masking, below, &["v"], json!(["{\"rua\": \"X\"}"])), json!(["***"]));
+    for sql in [
+        "SELECT dados->>'valor' AS a FROM eventos_raw",
+        "SELECT r.dados->>'valor' AS a FROM eventos_raw r",
+        "SELECT json_extract(dados, '$.valor') AS a FROM eventos_raw",
+        "SELECT dados->'pedido'->>'valor' AS a FROM eventos_raw",
+        "SELECT dados->'itens'->0->>'cor' AS a FROM eventos_raw",
+        "SELECT e->>'cor' AS a FROM eventos_raw, LATERAL jsonb_array_elements(dados->'itens') AS e",
+        "SELECT json_extract(e.value, '$.cor') AS a FROM eventos_raw, json_each(dados, '$.itens') AS e",
+    ] {
+        assert_eq!(masked_by(&masking, sql, &["a"], json!(["azul"])), json!(["azul"]), "{sql}");
     }
 }
 
@@ -292,6 +415,9 @@ fn columns_whose_names_the_server_makes_are_masked_behind_a_star_and_by_those_na
     for (made, name) in [
         ("salario + bonus", "?column?"),
         ("(salario + 1)::int", "int4"),
+        ("(salario + 1)::timestamp without time zone", "timestamp"),
+        ("(salario + 1)::timestamp(3) with time zone", "timestamptz"),
+        ("(salario + 1)::float(24)", "float4"),
         ("round(salario * 1.1)::int", "round"),
         ("floor(salario)", "floor"),
         ("ceil(salario)", "ceil"),
@@ -318,6 +444,17 @@ fn columns_whose_names_the_server_makes_are_masked_behind_a_star_and_by_those_na
         let masked = told(Dialect::Sqlite, made, [name, "count(*)"]);
         assert!(masked.iter().all(|row| *row == json!(["***", 7])), "{made}: {masked:?}");
     }
+    for sql in [
+        "SELECT * FROM (SELECT 'todos' UNION ALL SELECT apelido FROM fichas)",
+        "SELECT t.* FROM (SELECT 'todos' UNION ALL SELECT substr(email, 1, 6) FROM leads) t, leads l",
+        "WITH t AS (SELECT 'todos' UNION ALL SELECT salario FROM fichas) SELECT l.cor, t.* FROM t, leads l",
+        "WITH t AS (SELECT 'todos' UNION ALL SELECT * FROM (SELECT salario) u, leads) SELECT t.* FROM t, leads",
+    ] {
+        let columns: &[&str] = if sql.contains("l.cor") { &["cor", "'todos'"] } else { &["'todos'"] };
+        let row = vec![json!("Zeca"); columns.len()];
+        let masked = masked_in(Dialect::Sqlite, &masking, sql, columns, &json!(row));
+        assert_eq!(masked.as_array().and_then(|row| row.last()), Some(&json!("***")), "{sql}");
+    }
     let beside =
         "SELECT * FROM leads JOIN (SELECT cor, salario * 2, count(*) FROM fichas GROUP BY 1, 2) AS f ON true";
     let row = masked_in(
@@ -341,6 +478,10 @@ fn a_name_beside_a_value_is_its_key_only_where_json_gave_both() {
         "SELECT e.key AS campo, e.value AS valor FROM eventos_raw, jsonb_each_text(dados) AS e",
         "SELECT campo, valor FROM (SELECT key AS campo, value AS valor FROM eventos_raw, json_each(dados)) AS t",
         "SELECT k AS campo, v AS valor FROM eventos_raw, LATERAL jsonb_each_text(dados) AS e(k, v)",
+        "SELECT e.key AS campo, e.value #>> '{}' AS valor FROM eventos_raw, LATERAL jsonb_each(dados) AS e",
+        "WITH t(campo, valor) AS (SELECT key, value FROM eventos_raw, json_each(dados)) SELECT campo, valor FROM t",
+        "SELECT e->>'campo' AS campo, e->>'valor' AS valor FROM eventos_raw, LATERAL jsonb_array_elements(dados->'respostas') AS e",
+        "SELECT json_extract(e.value, '$.campo') AS campo, json_extract(e.value, '$.valor') AS valor FROM eventos_raw, json_each(dados, '$.respostas') AS e",
     ] {
         assert_eq!(masked_by(&declared(), sql, &columns, row("cor")), row("cor"), "{sql}");
         let told = masked_by(&declared(), sql, &columns, row("apelido"));
@@ -351,9 +492,29 @@ fn a_name_beside_a_value_is_its_key_only_where_json_gave_both() {
         "SELECT campo, valor FROM (SELECT 'cor' AS campo, value AS valor FROM eventos_raw, json_each(dados)) AS t",
         "SELECT cor AS campo, e.value AS valor FROM eventos_raw, jsonb_each_text(dados) AS e",
         "SELECT a.key AS campo, b.value AS valor FROM eventos_raw, json_each(dados) AS a, json_each(a.value) AS b",
+        "SELECT key AS campo, lead(value) OVER (ORDER BY key) AS valor FROM eventos_raw, json_each(dados)",
+        "SELECT a.campo, b.valor FROM (SELECT key AS campo FROM eventos_raw, json_each(dados)) AS a, (SELECT value AS valor FROM eventos_raw, json_each(dados)) AS b",
+        "WITH e AS (SELECT key AS campo, value AS valor FROM eventos_raw, json_each(dados)) SELECT a.campo, b.valor FROM e AS a, e AS b",
+        "SELECT key AS campo, (jsonb_each_text(dados)).value AS valor FROM eventos_raw, LATERAL json_each(dados)",
+        "SELECT e.key AS campo, v.value AS valor FROM eventos_raw, LATERAL jsonb_each(dados) AS e, LATERAL jsonb_array_elements_text(dados) AS v",
+        "SELECT key AS campo, value AS valor FROM (SELECT value FROM eventos_raw, LATERAL json_each(dados)) AS t, unnest(ARRAY['cor']) AS key",
+        "SELECT key AS campo, value AS valor FROM (SELECT 'cor', value FROM eventos_raw, json_each(dados)) AS t(key, value)",
+        "SELECT 'cor' AS campo, e->>'valor' AS valor FROM eventos_raw, LATERAL jsonb_array_elements(dados->'respostas') AS e",
+        "SELECT dados->>'campo' AS campo, e->>'valor' AS valor FROM eventos_raw, LATERAL jsonb_array_elements(dados->'respostas') AS e",
+        "SELECT e.key AS campo, e.value->>'valor' AS valor FROM eventos_raw, LATERAL jsonb_each(dados) AS e",
     ] {
         let told = masked_by(&declared(), sql, &columns, row("cor"));
         assert_eq!(told, json!(["cor", "***"]), "{sql}");
+    }
+    for sql in [
+        "SELECT key, CASE WHEN true THEN lead(value) OVER () ELSE value END FROM eventos_raw, LATERAL json_each(dados)",
+        "SELECT key, (jsonb_each_text(dados)).value FROM eventos_raw, LATERAL json_each(dados)",
+    ] {
+        assert_eq!(
+            masked_by(&declared(), sql, &["key", "value"], row("cor")),
+            json!(["cor", "***"]),
+            "{sql}"
+        );
     }
     let known = "SELECT 'email' AS campo, e.value AS valor FROM eventos_raw, jsonb_each_text(dados) AS e";
     assert_eq!(masked_by(&declared(), known, &columns, json!(["email", 5000])), json!(["email", "***"]));
@@ -383,6 +544,18 @@ fn columns_behind_a_star_that_get_other_names_are_masked() {
         ("SELECT (jsonb_each_text(dados)).* FROM eventos_raw", "value"),
         ("SELECT column1 AS a FROM (VALUES ((SELECT substr(dados, 9, 9) FROM eventos_raw)))", "a"),
         ("SELECT * FROM (SELECT upper(x) FROM (SELECT telefone AS x FROM leads))", "upper(x)"),
+        (
+            "WITH x AS (SELECT origem AS a FROM leads), y AS (SELECT telefone FROM leads)
+             SELECT * FROM x UNION ALL SELECT * FROM y",
+            "a",
+        ),
+        (
+            "SELECT * FROM (WITH leads AS (SELECT 1) SELECT origem AS a FROM eventos_raw) x
+             UNION ALL SELECT * FROM leads",
+            "a",
+        ),
+        ("SELECT a FROM (SELECT l AS a FROM leads l) t WHERE '$$' = '$$'", "a"),
+        ("WITH a AS (SELECT telefone AS b FROM leads) SELECT a::text AS x FROM a", "x"),
     ] {
         hides(sql, column);
     }
@@ -391,6 +564,13 @@ fn columns_behind_a_star_that_get_other_names_are_masked() {
         "SELECT a FROM (SELECT nome, * FROM leads) AS x(a)",
         "WITH t AS (SELECT * FROM leads) SELECT nome AS a FROM t",
         "SELECT a FROM generate_series(1, 9) AS g(a)",
+        "WITH x AS (SELECT origem AS a FROM leads), y AS (SELECT cor FROM leads) SELECT * FROM x UNION ALL SELECT * FROM y",
+        "SELECT * FROM (SELECT origem AS a FROM leads) x EXCEPT SELECT * FROM (SELECT cor FROM leads) AS y",
+        "WITH x(a) AS (SELECT max(origem) FROM leads) SELECT * FROM x UNION ALL SELECT x.* FROM x",
+        "WITH a AS (SELECT to_char(created_at, 'YYYY-MM') AS a, count(*) AS n FROM leads GROUP BY 1) SELECT a FROM a",
+        "WITH a AS (SELECT DISTINCT origem AS a FROM leads) SELECT upper(a) AS a FROM a AS b",
+        "SELECT a FROM (SELECT origem AS a FROM leads) AS a",
+        "SELECT t.max AS a FROM (SELECT origem, max(cor) FROM leads GROUP BY 1) AS t",
     ] {
         assert_eq!(masked(sql, &["a"], json!(["casa"])), json!(["casa"]), "{sql}");
     }
