@@ -62,7 +62,7 @@ impl Names<'_> {
         let mut is_json = false;
         // Whether it is put together with something, which takes an address's looks away.
         let mut is_joined = false;
-        // Whether it is made another type than JSON, such as text.
+        // Whether it is made another type: of a row only text can be.
         let mut is_cast = false;
         // Whether a value is taken that a neighbour names: beside it stands what a list's item may have, if it is taken
         // of anything but a column.
@@ -90,9 +90,8 @@ impl Names<'_> {
                     }));
                 }
                 Expr::Cast { expr, data_type, .. } => {
-                    let to_json = matches!(data_type, DataType::JSON | DataType::JSONB);
-                    is_json |= to_json;
-                    is_cast |= !to_json;
+                    is_json |= matches!(data_type, DataType::JSON | DataType::JSONB);
+                    is_cast = true;
                     expr
                 }
                 Expr::Collate { expr, .. }
