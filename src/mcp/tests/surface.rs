@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    domain::Catalog,
     engine::RebuildPhase,
     index::IndexName,
     mcp::{
@@ -209,7 +210,7 @@ async fn prompts_and_their_arguments_are_completed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_tool_that_destroys_asks_first() {
-    let (bench, _source) = super::facts::beside(Vec::new()).await;
+    let (bench, source) = super::facts::beside(Vec::new()).await;
     let connection = connect(bench.server(&Offer::default()), Client::default(), Era::Sessions).await;
     call(&connection, "sync_leads_from_supabase", json!({"hours_ago": 10_000, "limit": 10})).await;
     let mut asking = Vec::new();
@@ -221,7 +222,9 @@ async fn every_tool_that_destroys_asks_first() {
         let arguments = match &*tool.name {
             "delete_alert" => json!({"name": "quentes"}),
             "discard_dead_letters" => json!({"ids": ["0-0"]}),
-            "erase_entity" => json!({"table": "leads", "key": "00000000-0000-4000-8000-000000000001"}),
+            "erase_entity" => {
+                json!({"table": "leads", "key": source.rows(Catalog::built_in().get("leads").expect("leads"))[0]["id"]})
+            }
             "rebuild_index" => json!({"index": "leads"}),
             "reconcile_table" => json!({"table": "leads", "allow_deletes": 1}),
             other => panic!("what does {other} ask?"),

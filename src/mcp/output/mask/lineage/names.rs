@@ -499,7 +499,9 @@ impl<'a> Names<'a> {
             self.values.extend([or_own(1, "value"), "atom".to_owned()]);
             self.items.insert(or_own(1, "value"));
         } else {
-            listed.iter().for_each(|name| self.give(name, None));
+            for name in &listed {
+                self.give(name, None);
+            }
             self.items.extend(listed.iter().cloned());
             self.items.insert("value".to_owned());
         }
