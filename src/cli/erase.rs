@@ -42,17 +42,20 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     };
     let request = ErasureRequest { table, who, related: options.related };
     if !options.yes {
-        let preview = engine.erasures.preview(&request).await?;
+        let preview = engine.erasures.preview(&request, BY).await?;
         engine.shut_down().await;
         return Err(format!("this {preview}; say --yes to do it").into());
     }
-    let report = engine.erasures.erase(&request, "sluice erase").await?;
+    let report = engine.erasures.erase(&request, BY).await?;
     for line in summary(&report).lines() {
         output::line(line)?;
     }
     engine.shut_down().await;
     Ok(if report.complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
+
+/// Who asked, in what is noted of an erasure.
+const BY: &str = "sluice erase";
 
 fn summary(report: &ErasureReport) -> String {
     let mut lines = vec![format!(

@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tracing::info;
 
+use self::whom::Values;
 use super::{EngineError, EntityKey, dead_letters, shared::Shared};
 use crate::{
     domain::{Catalog, Table},
@@ -77,19 +78,13 @@ pub struct Remainder {
 }
 
 /// Whom an erasure removes, in the words that whoever decides on it is shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ErasurePreview {
-    targets: Targets,
-    left: u64,
-    letters: usize,
-    /// Every place told who is meant.
-    is_whole: bool,
-}
+pub struct ErasurePreview(Found);
 
 impl fmt::Display for ErasurePreview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = &self.0;
         let mut parts = Vec::new();
-        if let Some((table, keys)) = self.targets.first().filter(|(_, keys)| !keys.is_empty()) {
+        if let Some((table, keys)) = found.targets.first().filter(|(_, keys)| !keys.is_empty()) {
             let mut shown: Vec<String> = keys.iter().take(SHOWN_KEYS).map(|key| format!("{key:?}")).collect();
             if keys.len() > SHOWN_KEYS {
                 shown.push(format!("{} more", keys.len() - SHOWN_KEYS));
@@ -98,11 +93,11 @@ impl fmt::Display for ErasurePreview {
             parts.push(format!("{} of {table} ({called} {})", keys.len(), shown.join(", ")));
         }
         let mut related: BTreeMap<&str, usize> = BTreeMap::new();
-        for (table, keys) in self.targets.iter().skip(1) {
+        for (table, keys) in found.targets.iter().skip(1) {
             *related.entry(table.name()).or_default() += keys.len();
         }
         parts.extend(related.iter().map(|(table, count)| format!("{count} of {table} that refer to them")));
-        match self.letters {
+        match found.letters.len() {
             0 => {}
             1 => parts.push("1 dead letter about them".to_owned()),
             letters => parts.push(format!("{letters} dead letters about them")),
@@ -112,10 +107,10 @@ impl fmt::Display for ErasurePreview {
             "removes {} from the store, the index and the dead letters for good, and keeps them from coming back",
             parts.join(" and ")
         )?;
-        if self.left > 0 {
-            write!(f, "; {} entities of other tables that refer to them stay", self.left)?;
+        if found.left > 0 {
+            write!(f, "; {} entities of other tables that refer to them stay", found.left)?;
         }
-        if !self.is_whole {
+        if !found.is_whole() {
             f.write_str("; not every place could be asked, so there may be more")?;
         }
         Ok(())
@@ -136,8 +131,8 @@ struct Found {
     targets: Targets,
     /// Those that refer to it and are not to be erased.
     left: u64,
-    /// Those that share what entities are looked up by, where it was not what was asked for.
-    namesakes: Namesakes,
+    /// What those of the table are looked up by at the source, where it was not what was asked for.
+    values: Values,
     /// Rows that still stand at the source; `None` where it could not be asked.
     at_source: Result<u64, Fault>,
     /// Tables of which the source could not be asked what refers to them.
@@ -186,12 +181,12 @@ impl Found {
             || self.at_source.as_ref().is_ok_and(|rows| *rows > 0)
     }
 
-    fn preview(self) -> ErasurePreview {
-        let is_whole = self.at_source.is_ok()
+    /// Whether every place told who is meant.
+    fn is_whole(&self) -> bool {
+        self.at_source.is_ok()
             && self.referring_unasked.is_empty()
             && self.index_unasked.is_none()
-            && self.unapplied.is_none();
-        ErasurePreview { targets: self.targets, left: self.left, letters: self.letters.len(), is_whole }
+            && self.unapplied.is_none()
     }
 }
 
@@ -207,10 +202,10 @@ impl Erasures {
     /// nothing was removed. What a part that is down still holds is told in the report.
     pub async fn erase(&self, request: &ErasureRequest, by: &str) -> Result<ErasureReport, EngineError> {
         let found = self.look(request, by).await?;
-        self.remove(request, &found).await
+        self.remove(request, found).await
     }
 
-    /// Erases whom a preview told, and nobody else.
+    /// Erases whom a preview told, and nobody else. It is looked again where somebody `was_asked` since, which may take long.
     ///
     /// # Errors
     /// As [`Erasures::erase`], and when others are meant by now.
@@ -218,28 +213,32 @@ impl Erasures {
         &self,
         request: &ErasureRequest,
         by: &str,
-        preview: &ErasurePreview,
+        preview: ErasurePreview,
+        was_asked: bool,
     ) -> Result<ErasureReport, EngineError> {
+        if !was_asked {
+            return self.remove(request, preview.0).await;
+        }
         let found = self.look(request, by).await?;
-        if found.targets != preview.targets {
+        if found.targets != preview.0.targets {
             let problem =
                 "who is meant has changed since it was asked; nothing was erased: call again".to_owned();
             return Err(EngineError::Invalid { field: "confirm", problem });
         }
-        self.remove(request, &found).await
+        self.remove(request, found).await
     }
 
-    /// Whom an erasure would remove; nothing is removed.
+    /// Whom an erasure that is asked for `by` somebody would remove; nothing is removed.
     ///
     /// # Errors
     /// When nothing is known of such an entity, or it can't be told who is meant.
-    pub async fn preview(&self, request: &ErasureRequest) -> Result<ErasurePreview, EngineError> {
-        let found = self.look(request, "").await?;
+    pub async fn preview(&self, request: &ErasureRequest, by: &str) -> Result<ErasurePreview, EngineError> {
+        let found = self.look(request, by).await?;
         // Who has a value was found somewhere.
         if matches!(request.who, EntityKey::Key(_)) && self.is_unknown(&found).await? {
             return Err(EngineError::UnknownEntity { table: request.table, key: request.who.clone() });
         }
-        Ok(found.preview())
+        Ok(ErasurePreview(found))
     }
 
     async fn look(&self, request: &ErasureRequest, by: &str) -> Result<Found, EngineError> {
@@ -248,8 +247,13 @@ impl Erasures {
         self.find(request, by).await
     }
 
-    async fn remove(&self, request: &ErasureRequest, found: &Found) -> Result<ErasureReport, EngineError> {
+    async fn remove(&self, request: &ErasureRequest, found: Found) -> Result<ErasureReport, EngineError> {
         let (table, store) = (request.table, &self.shared.store);
+        // Before their events are gone, which tell of the address.
+        let namesakes = match &request.who {
+            EntityKey::Key(_) => self.namesakes(table, &found).await,
+            EntityKey::Lookup { .. } => Namesakes::default(),
+        };
         let keys = found.targets.first().map(|(_, keys)| keys.clone()).unwrap_or_default();
         let is_known = found.is_known();
         let mut rows = 0;
@@ -264,18 +268,17 @@ impl Erasures {
         }
         // From here on whatever fails is told with the keys: the ledger holds them.
         let kept = store.forget_erased().await.err().map(|fault| fault.to_string());
-        let letters = self.settle_letters(found).await;
-        let from_log = self.empty_records(found).await;
+        let letters = self.settle_letters(&found).await;
+        let from_log = self.empty_records(&found).await;
         let keeps_records = from_log.is_none();
-        let is_left = kept.is_some()
-            || letters.error.is_some()
-            || from_log.as_ref().is_some_and(|log| log.error.is_some());
+        // Nobody is needed to find again what a journal keeps.
+        let is_left = letters.error.is_some() || from_log.as_ref().is_some_and(|log| log.error.is_some());
         let from_store = RemovedFrom {
             place: store.name().to_owned(),
             count: rows,
             error: kept.or_else(|| found.unapplied.clone()),
         };
-        let mut removed = vec![from_store, self.remove_documents(found, is_left).await, letters];
+        let mut removed = vec![from_store, self.remove_documents(&found, is_left).await, letters];
         removed.extend(from_log);
         removed.extend(self.remove_exports());
         let complete = removed.iter().all(|place| place.error.is_none());
@@ -287,7 +290,7 @@ impl Erasures {
             related,
             complete,
             removed,
-            remains: self.remains(found, keeps_records).await,
+            remains: self.remains(&found, &namesakes, keeps_records).await,
         })
     }
 
@@ -380,7 +383,7 @@ impl Erasures {
     }
 
     /// What is still somewhere, and for how long.
-    async fn remains(&self, found: &Found, keeps_records: bool) -> Vec<Remainder> {
+    async fn remains(&self, found: &Found, namesakes: &Namesakes, keeps_records: bool) -> Vec<Remainder> {
         let Shared { source, log, store, index, .. } = &*self.shared;
         let mut remains = Vec::new();
         let mut remain =
@@ -419,7 +422,7 @@ impl Erasures {
                 ),
             );
         }
-        for what in found.namesakes.told() {
+        for what in namesakes.told() {
             remain(store.name(), what);
         }
         if keeps_records {
@@ -511,8 +514,27 @@ mod tests {
     fn whoever_decides_on_an_erasure_is_told_how_many_by_which_keys_and_what_refers_to_them() {
         let table = |name| Catalog::built_in().get(name).expect("a table");
         let keys = |count: u32| (10..10 + count).map(|n| n.to_string()).collect::<Vec<_>>();
-        let told = |targets: Targets, left, letters, is_whole| {
-            ErasurePreview { targets, left, letters, is_whole }.to_string()
+        let told = |targets: Targets, left, letters, is_whole: bool| {
+            let (letter, at) = (uuid::Uuid::nil(), Utc::now());
+            let settled = Resolution {
+                partition: 0,
+                offset: 0,
+                letter,
+                settled: Settled::Erased,
+                by: String::new(),
+                at,
+            };
+            let found = Found {
+                targets,
+                left,
+                values: Values::new(),
+                at_source: Ok(0),
+                referring_unasked: Vec::new(),
+                index_unasked: (!is_whole).then(String::new),
+                unapplied: None,
+                letters: vec![settled; letters],
+            };
+            ErasurePreview(found).to_string()
         };
         let sessions = || (table("chat_sessions"), keys(2));
         assert_eq!(

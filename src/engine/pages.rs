@@ -157,6 +157,7 @@ impl SyncRun {
         let erased: Vec<String> = erased.collect();
         if !erased.is_empty() {
             self.store.erase(self.table, &erased, true).await?;
+            self.store.forget_erased().await?;
         }
         Ok(())
     }

@@ -146,7 +146,7 @@ async fn a_killed_sync_shows_as_interrupted_and_the_next_one_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_and_a_store_that_are_killed_under_way_lose_nothing_and_repeat_nothing() {
-    const EVENTS: i64 = 4_000;
+    const EVENTS: i64 = 8_000;
     let servers = Servers::start().await;
     let mut pipeline = Pipeline::on(&servers.admin_url(), &servers.database_url()).await;
     pipeline.set("KAFKA_BOOTSTRAP_SERVERS", servers.bootstrap_servers());

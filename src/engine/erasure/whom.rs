@@ -44,7 +44,7 @@ const APPLIED_WITHIN: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What entities are, or were, looked up by, by column.
-type Values = BTreeMap<&'static str, BTreeSet<String>>;
+pub(super) type Values = BTreeMap<&'static str, BTreeSet<String>>;
 
 /// The keys of those who have a value.
 struct Named {
@@ -101,7 +101,7 @@ impl Erasures {
         let mut found = Found {
             targets: vec![(*table, keys)],
             left: 0,
-            namesakes: Namesakes::default(),
+            values: Values::new(),
             at_source: at_source.map_or(Ok(0), Err),
             referring_unasked: Vec::new(),
             index_unasked,
@@ -109,12 +109,8 @@ impl Erasures {
             letters: Vec::new(),
         };
         self.follow(&mut found, *related).await?;
-        let mut values = Values::new();
         if found.at_source.is_ok() {
-            found.at_source = self.count_at_source(&found.targets, &mut values).await;
-        }
-        if value.is_none() {
-            found.namesakes = self.namesakes(*table, &found.targets, values).await;
+            found.at_source = self.count_at_source(&found.targets, &mut found.values).await;
         }
         found.letters = self.letters_about(&found.targets, value, by).await?;
         // A letter without a key may still be about them.
@@ -161,7 +157,8 @@ impl Erasures {
 
     /// Others who have or had a value of these that the store's events, too, tell of. They may be the same person, as where the
     /// table's key was replaced since.
-    async fn namesakes(&self, table: Table, targets: &Targets, mut values: Values) -> Namesakes {
+    pub(super) async fn namesakes(&self, table: Table, found: &Found) -> Namesakes {
+        let (targets, mut values) = (&found.targets, found.values.clone());
         let mut namesakes = Namesakes::default();
         if looked_up_by(table).next().is_none() {
             return namesakes;

@@ -408,10 +408,10 @@ impl Reconcile {
         if !erased.is_empty() {
             warn!(sync_id = %self.run.id, %table, count = erased.len(), "a sink had something of erased entities: removed");
             self.run.store.erase(table, &erased, true).await?;
-            self.run.store.forget_erased().await?;
             // An erasure that ended too early left them there as well; once the documents are gone nothing tells whose they are.
             self.run.log.erase(&table.entity, &erased, &[]).await?;
             self.index.erase(table, &erased).await?;
+            self.run.store.forget_erased().await?;
             suspects.retain(|key, _| !ledger.holds(table, key));
         }
         Ok(())

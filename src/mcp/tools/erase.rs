@@ -1,5 +1,7 @@
 //! The tool that erases a person.
 
+use std::time::{Duration, Instant};
+
 use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -14,6 +16,9 @@ use crate::{
         consent, schema,
     },
 };
+
+/// Whoever agrees faster had agreed before the call.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -59,11 +64,14 @@ impl SluiceServer {
         };
         let request = ErasureRequest { table, who, related: args.related };
         let erasures = &self.engine.erasures;
-        let preview = erasures.preview(&request).await?;
+        let by = operator(&context);
+        let preview = erasures.preview(&request, &by).await?;
         let mut what = preview.to_string();
         // A key may be an address.
         self.outgoing.text(&mut what);
+        let began = Instant::now();
         consent::ask(&context, args.confirm, &what).await?;
-        Ok(Answer(erasures.erase_previewed(&request, &operator(&context), &preview).await?))
+        let was_asked = began.elapsed() > AT_ONCE;
+        Ok(Answer(erasures.erase_previewed(&request, &by, preview, was_asked).await?))
     }
 }

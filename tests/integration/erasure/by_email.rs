@@ -93,14 +93,15 @@ async fn an_address_is_looked_for_in_every_column_of_lookup_and_only_who_was_tol
     let clientes = engine.catalog.get("clientes").expect("clientes");
     assert_eq!(sync(&engine, request(clientes)).await.appended, 3);
     let by_address = ErasureRequest { table: clientes, ..by_email(SHARED) };
-    let preview = engine.erasures.preview(&by_address).await.expect("somebody");
+    let preview = engine.erasures.preview(&by_address, "a test").await.expect("somebody");
     let told = preview.to_string();
     assert!(told.starts_with("removes 2 of clientes (keys \"1\", \"2\") from the store"), "{told}");
 
     let row = |row: &Value| row.as_object().cloned().expect("an object");
     let later = json!({"id": 4, "dono": SHARED});
     place.source().set_rows(clientes, vec![row(&rows[2]), row(&later)]);
-    let refusal = engine.erasures.erase_previewed(&by_address, "a test", &preview).await.expect_err("others");
+    let refusal =
+        engine.erasures.erase_previewed(&by_address, "a test", preview, true).await.expect_err("others");
     assert!(refusal.to_string().contains("nothing was erased: call again"), "{refusal}");
     assert_eq!(value(&engine, "SELECT count(*) FROM clientes").await, json!(3));
     engine.shut_down().await;
@@ -111,8 +112,8 @@ async fn an_address_is_looked_for_in_every_column_of_lookup_and_only_who_was_tol
     let engine = place.engine().await;
     let clientes = engine.catalog.get("clientes").expect("clientes");
     let by_address = ErasureRequest { table: clientes, ..by_email(SHARED) };
-    let preview = engine.erasures.preview(&by_address).await.expect("somebody");
-    let report = engine.erasures.erase_previewed(&by_address, "a test", &preview).await.expect("erased");
+    let preview = engine.erasures.preview(&by_address, "a test").await.expect("somebody");
+    let report = engine.erasures.erase_previewed(&by_address, "a test", preview, true).await.expect("erased");
     assert!(report.complete && report.keys == ["1", "2", "4"], "{report:?}");
     assert_eq!(documents(&engine, IndexName::Entities(clientes), None).await.len(), 1);
     engine.shut_down().await;
