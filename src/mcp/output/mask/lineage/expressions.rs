@@ -62,8 +62,8 @@ impl Names<'_> {
         let mut is_json = false;
         // Whether it is put together with something, which takes an address's looks away.
         let mut is_joined = false;
-        // Whether it is made another type: of a row only text can be.
-        let mut is_cast = false;
+        // Whether a row would be made text of.
+        let mut is_text = false;
         // Whether a value is taken that a neighbour names: beside it stands what a list's item may have, if it is taken
         // of anything but a column.
         let mut is_named_beside = false;
@@ -74,9 +74,10 @@ impl Names<'_> {
                 }
                 is_named_beside = false;
             }
+            is_text = makes_text(expr).unwrap_or(is_text);
             let of = move |source| match taken.of(source) {
                 Source::Sometimes if is_joined => Source::Field,
-                Source::Row if is_joined || is_cast => self.anything(),
+                Source::Row if is_text => self.anything(),
                 source if is_json => as_keys(source),
                 source => source,
             };
@@ -91,7 +92,6 @@ impl Names<'_> {
                 }
                 Expr::Cast { expr, data_type, .. } => {
                     is_json |= matches!(data_type, DataType::JSON | DataType::JSONB);
-                    is_cast = true;
                     expr
                 }
                 Expr::Collate { expr, .. }
@@ -114,7 +114,7 @@ impl Names<'_> {
                         let source = of(self.expr(right));
                         // JSON that is put into other JSON keeps its values as they are.
                         let is_built = matches!(&**right, Expr::Function(right) if builds_json(right));
-                        worst = worst.max(if is_built { source } else { self.joined(source) });
+                        worst = worst.max(if is_built { source } else { joined(source) });
                         is_joined = true;
                         left
                     }
@@ -122,7 +122,7 @@ impl Names<'_> {
                         is_json = true;
                         self.follow(right, &mut taken, &mut worst, &mut is_named_beside);
                         if is_joined {
-                            worst = self.joined(worst);
+                            worst = joined(worst);
                         }
                         left
                     }
@@ -407,15 +407,6 @@ impl Names<'_> {
             source => source,
         }
     }
-
-    /// What is put together with something has its looks no more, and a row its names.
-    fn joined(&self, source: Source) -> Source {
-        match source {
-            Source::Sometimes => Source::Field,
-            Source::Row => self.anything(),
-            source => source,
-        }
-    }
 }
 
 impl Taken {
@@ -433,6 +424,11 @@ fn takes_every_member(path: &str) -> bool {
 
 fn builds_json(function: &Function) -> bool {
     functions::builds_json(&last_name(&function.name).to_lowercase())
+}
+
+/// What is put together with something has its looks no more.
+fn joined(source: Source) -> Source {
+    if source == Source::Sometimes { Source::Field } else { source }
 }
 
 fn as_keys(source: Source) -> Source {
@@ -515,6 +511,48 @@ fn flow(op: &BinaryOperator) -> Flow {
         | Op::AtAt => Flow::Nothing,
         _ => Flow::Both,
     }
+}
+
+/// Whether text is made of a row that stands in it; `None` where the row stays what it is. Numbers, times and truths are
+/// never made of one, so a name that is reckoned with is that of a column, though a table is called so, too.
+fn makes_text(expr: &Expr) -> Option<bool> {
+    use BinaryOperator as Op;
+    match expr {
+        Expr::Cast { data_type, .. } => Some(!is_reckoned_with(data_type)),
+        Expr::BinaryOp { op, .. } if matches!(flow(op), Flow::Both) => {
+            Some(!matches!(op, Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo | Op::PGExp))
+        }
+        _ => None,
+    }
+}
+
+/// Numbers, times and truths.
+fn is_reckoned_with(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Numeric(_)
+            | DataType::Decimal(_)
+            | DataType::Dec(_)
+            | DataType::Float(_)
+            | DataType::Float4
+            | DataType::Float8
+            | DataType::Real
+            | DataType::Double(_)
+            | DataType::DoublePrecision
+            | DataType::SmallInt(_)
+            | DataType::Int2(_)
+            | DataType::Int(_)
+            | DataType::Int4(_)
+            | DataType::Integer(_)
+            | DataType::BigInt(_)
+            | DataType::Int8(_)
+            | DataType::Bool
+            | DataType::Boolean
+            | DataType::Date
+            | DataType::Time(..)
+            | DataType::Timestamp(..)
+            | DataType::Interval { .. }
+    )
 }
 
 /// Types as statements write them, and as Postgres names a column after them.

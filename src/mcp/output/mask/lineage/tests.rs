@@ -577,6 +577,42 @@ fn columns_behind_a_star_that_get_other_names_are_masked() {
 }
 
 #[test]
+fn numbers_that_are_called_like_a_table_are_reckoned_with() {
+    let funnel = |expr: &str| {
+        format!(
+            "WITH l AS (SELECT created_at::date AS dia, count(*) AS leads FROM leads GROUP BY 1),
+             s AS (SELECT started_at::date AS dia, count(*) AS sessoes FROM chat_sessions GROUP BY 1)
+             SELECT {expr} AS a FROM l JOIN s USING (dia)"
+        )
+    };
+    for expr in [
+        "leads",
+        "leads * 1.0 / nullif(sessoes, 0)",
+        "(100 * leads / sessoes)::int",
+        "leads::numeric",
+        "leads::float8 % 2",
+        "leads - lag(leads) OVER (ORDER BY dia)",
+        "coalesce(leads, 0) + coalesce(sessoes, 0)",
+        "(sessoes + leads)::int::text",
+    ] {
+        assert_eq!(masked(&funnel(expr), &["a"], json!([7])), json!([7]), "{expr}");
+    }
+    for expr in [
+        "leads::text",
+        "leads::varchar(40)",
+        "leads::name",
+        "leads::citext",
+        "leads || ''",
+        "'' || leads",
+        "leads OPERATOR(pg_catalog.||) ''",
+        "concat(leads)",
+    ] {
+        let sql = format!("SELECT {expr} AS a FROM leads WHERE '$$' = '$$'");
+        hides(&sql, "a");
+    }
+}
+
+#[test]
 fn names_of_members_that_are_made_of_a_field_are_masked() {
     for sql in [
         "SELECT jsonb_object_agg(telefone, id) AS j FROM leads",
