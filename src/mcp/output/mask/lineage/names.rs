@@ -43,8 +43,8 @@ pub(super) struct Names<'a> {
     called: HashSet<String>,
     /// The columns of the store.
     stored: HashSet<&'static str>,
-    /// The tables of the store.
-    tables: HashSet<&'static str>,
+    /// The tables of the store, and the columns of each.
+    tables: HashMap<&'static str, HashSet<String>>,
     /// What columns of derived tables and CTEs carry whose names are the server's to make: so does what is called by a
     /// name that nothing here has.
     nameless: Source,
@@ -94,7 +94,7 @@ impl<'a> Names<'a> {
             known,
             called: stored().map(|column| column.name.to_lowercase()).collect(),
             stored: stored().map(|column| column.name).collect(),
-            tables: tables.iter().map(|table| table.table).collect(),
+            tables: tables.iter().map(|table| (table.table, columns_of(table))).collect(),
             nameless: Source::Plain,
             nameless_found: Source::Plain,
             untold: Source::Plain,
@@ -430,20 +430,14 @@ impl<'a> Names<'a> {
     }
 
     /// Takes the names that a list after a table's alias gives to the columns of `shape`, and those that the server may
-    /// make for others of them. The columns that it has by then for certain.
-    fn rename(&mut self, alias: Option<&TableAlias>, shape: &Shape) -> HashSet<String> {
-        let mut certain = HashSet::new();
+    /// make for others of them.
+    fn rename(&mut self, alias: Option<&TableAlias>, shape: &Shape) {
         for (at, name) in given_names(alias).enumerate() {
             self.learn(&name, shape.renamed(at));
             self.give(&name, shape.name_at(at).map(str::to_lowercase));
-            certain.insert(name.to_lowercase());
-        }
-        if certain.is_empty() && !shape.is_exact() {
-            certain.extend(self.stored.iter().map(|name| name.to_lowercase()));
         }
         let given = given_names(alias).count();
         for (source, name) in shape.behind(given) {
-            certain.extend(name.known().map(str::to_lowercase));
             if let Name::Implied { names, is_whole } = name {
                 self.nameless_found = self.nameless_found.max(*source);
                 if !is_whole {
@@ -451,6 +445,69 @@ impl<'a> Names<'a> {
                 }
                 for name in names {
                     self.learn(name, *source);
+                }
+            }
+        }
+    }
+
+    /// The columns that what stands in `FROM` surely has.
+    fn certain_of(&self, table: &TableFactor) -> HashSet<String> {
+        let alias = alias_of(table);
+        // Which columns a list leaves their own names is not known here.
+        if alias.is_some_and(|alias| !alias.columns.is_empty()) {
+            return given_names(alias).map(|name| name.to_lowercase()).collect();
+        }
+        match table {
+            TableFactor::Table { name, args: None, .. } => self.certain_of_relation(&last_name(name)),
+            TableFactor::Derived { subquery, .. } => self.certain_of_query(subquery),
+            _ => HashSet::new(),
+        }
+    }
+
+    /// The same of a table, or of a query of `WITH`, that has this name.
+    fn certain_of_relation(&self, name: &str) -> HashSet<String> {
+        let name = name.to_lowercase();
+        match (self.tables.get(name.as_str()), self.certain_of_ctes.get(&name)) {
+            (Some(of_table), Some(of_cte)) => of_table.intersection(of_cte).cloned().collect(),
+            (Some(columns), None) | (None, Some(columns)) => columns.clone(),
+            (None, None) => HashSet::new(),
+        }
+    }
+
+    /// The same of a query: the columns that it names, and those of what its stars stand for.
+    fn certain_of_query(&self, query: &Query) -> HashSet<String> {
+        let mut set = &*query.body;
+        loop {
+            set = match set {
+                // A set has the names of its first query.
+                SetExpr::SetOperation { left, .. } => left,
+                SetExpr::Query(query) => &query.body,
+                SetExpr::Select(select) => {
+                    let from = self.certain_of_from(&select.from);
+                    return select.projection.iter().flat_map(|item| certain_of_item(item, &from)).collect();
+                }
+                SetExpr::Table(table) => {
+                    let name = table.table_name.as_ref();
+                    return name
+                        .map_or_else(HashSet::new, |name| self.certain_of_relation(&name.to_string()));
+                }
+                _ => return HashSet::new(),
+            }
+        }
+    }
+
+    /// The same of everything in `FROM`, by what it is called there.
+    fn certain_of_from(&self, from: &[TableWithJoins]) -> HashMap<String, HashSet<String>> {
+        let mut certain = HashMap::new();
+        for part in from {
+            for table in std::iter::once(&part.relation).chain(part.joins.iter().map(|join| &join.relation)) {
+                if let TableFactor::NestedJoin { table_with_joins, alias: None } = table {
+                    let inside = self.certain_of_from(std::slice::from_ref(&**table_with_joins));
+                    for (name, columns) in inside {
+                        intersect(&mut certain, &name, columns);
+                    }
+                } else if let Some(name) = called_in_from(table) {
+                    intersect(&mut certain, &name, self.certain_of(table));
                 }
             }
         }
@@ -526,6 +583,46 @@ fn intersect(certain: &mut HashMap<String, HashSet<String>>, name: &str, columns
     }
 }
 
+fn columns_of(table: &StoreTable) -> HashSet<String> {
+    table.columns.iter().map(|column| column.name.to_lowercase()).collect()
+}
+
+/// The columns that an item of a query's list surely gives it.
+fn certain_of_item(item: &SelectItem, from: &HashMap<String, HashSet<String>>) -> Vec<String> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => vec![alias.value.to_lowercase()],
+        SelectItem::UnnamedExpr(expr) => {
+            implied_name(expr).known().map(str::to_lowercase).into_iter().collect()
+        }
+        SelectItem::Wildcard(_) => from.values().flatten().cloned().collect(),
+        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+            from.get(&last_name(name).to_lowercase()).into_iter().flatten().cloned().collect()
+        }
+        SelectItem::QualifiedWildcard(..) | SelectItem::ExprWithAliases { .. } => Vec::new(),
+    }
+}
+
+const fn alias_of(table: &TableFactor) -> Option<&TableAlias> {
+    match table {
+        TableFactor::Table { alias, .. }
+        | TableFactor::Derived { alias, .. }
+        | TableFactor::Function { alias, .. }
+        | TableFactor::TableFunction { alias, .. }
+        | TableFactor::UNNEST { alias, .. }
+        | TableFactor::NestedJoin { alias, .. } => alias.as_ref(),
+        _ => None,
+    }
+}
+
+fn called_in_from(table: &TableFactor) -> Option<String> {
+    match (alias_of(table), table) {
+        (Some(alias), _) => Some(alias.name.value.clone()),
+        (None, TableFactor::Table { name, .. } | TableFactor::Function { name, .. }) => Some(last_name(name)),
+        (None, TableFactor::UNNEST { .. }) => Some("unnest".to_owned()),
+        _ => None,
+    }
+}
+
 /// The names that a list after a table's alias gives to its columns.
 fn given_names(alias: Option<&TableAlias>) -> impl Iterator<Item = String> {
     alias.into_iter().flat_map(|alias| &alias.columns).map(|column| column.name.value.clone())
@@ -554,11 +651,16 @@ impl Visitor for Names<'_> {
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
             let shape = self.query(&cte.query);
-            let certain = self.rename(Some(&cte.alias), &shape);
+            self.rename(Some(&cte.alias), &shape);
             let name = cte.alias.name.value.to_lowercase();
+            let certain = if cte.alias.columns.is_empty() {
+                self.certain_of_query(&cte.query)
+            } else {
+                given_names(Some(&cte.alias)).map(|name| name.to_lowercase()).collect()
+            };
             intersect(&mut self.certain_of_ctes, &name, certain);
             let shape = Some(shape.renamed_to(given_names(Some(&cte.alias))))
-                .filter(|shape| shape.is_exact() && !self.tables.contains(name.as_str()));
+                .filter(|shape| shape.is_exact() && !self.tables.contains_key(name.as_str()));
             self.relations.insert(name);
             let written = cte.alias.name.to_string().to_lowercase();
             let shape = match self.ctes.remove(&written) {
@@ -622,25 +724,17 @@ impl Visitor for Names<'_> {
                         self.is_unpaired = true;
                     }
                     // The columns of a table by other names: which is which is not known here.
-                    let mut certain = self.rename(alias.as_ref(), &Shape::unknown());
-                    if alias.as_ref().is_none_or(|alias| alias.columns.is_empty())
-                        && let Some(of_cte) = self.certain_of_ctes.get(&small)
-                    {
-                        if self.tables.contains(small.as_str()) {
-                            certain.retain(|column| of_cte.contains(column));
-                        } else {
-                            certain.clone_from(of_cte);
-                        }
-                    }
+                    self.rename(alias.as_ref(), &Shape::unknown());
                     self.relations.insert(small);
+                    let certain = self.certain_of(table);
                     self.is_from(alias.as_ref().map_or(&name, |alias| &alias.name.value), certain);
                 }
             }
             TableFactor::Derived { subquery, alias, .. } => {
                 let shape = self.query(subquery);
-                let certain = self.rename(alias.as_ref(), &shape);
+                self.rename(alias.as_ref(), &shape);
                 if let Some(alias) = alias {
-                    self.is_from(&alias.name.value, certain);
+                    self.is_from(&alias.name.value, self.certain_of(table));
                 }
             }
             TableFactor::Function { name, args, alias, .. } => {
@@ -657,9 +751,9 @@ impl Visitor for Names<'_> {
                 self.table_function(Some("unnest"), alias.as_ref(), source);
             }
             TableFactor::NestedJoin { alias, .. } => {
-                let certain = self.rename(alias.as_ref(), &Shape::unknown());
+                self.rename(alias.as_ref(), &Shape::unknown());
                 if let Some(alias) = alias {
-                    self.is_from(&alias.name.value, certain);
+                    self.is_from(&alias.name.value, self.certain_of(table));
                 }
             }
             _ => self.lost = true,

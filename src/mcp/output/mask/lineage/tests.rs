@@ -613,6 +613,28 @@ fn numbers_that_are_called_like_a_table_are_reckoned_with() {
 }
 
 #[test]
+fn a_row_that_is_called_like_a_column_of_another_table_is_a_row() {
+    for (sql, column) in [
+        ("SELECT cor::text FROM fichas cor", "cor"),
+        ("SELECT cor FROM (SELECT * FROM fichas) cor WHERE '$$' = '$$'", "cor"),
+        ("WITH cor AS (SELECT * FROM fichas) SELECT cor::text FROM cor", "cor"),
+        ("SELECT usuario::text FROM leads usuario", "usuario"),
+    ] {
+        hides(sql, column);
+    }
+    for sql in [
+        "SELECT cor::text AS a FROM leads cor",
+        "SELECT cor::text AS a FROM (SELECT * FROM leads) AS cor",
+        "WITH cor AS (SELECT * FROM leads JOIN fichas USING (id)) SELECT cor::text AS a FROM cor",
+        "SELECT cor::text AS a FROM (SELECT l.* FROM leads l) AS cor",
+        "SELECT cor::text AS a FROM (SELECT * FROM (leads CROSS JOIN fichas)) AS cor",
+        "WITH cor AS (TABLE leads) SELECT cor::text AS a FROM cor",
+    ] {
+        assert_eq!(masked(sql, &["a"], json!(["azul"])), json!(["azul"]), "{sql}");
+    }
+}
+
+#[test]
 fn names_of_members_that_are_made_of_a_field_are_masked() {
     for sql in [
         "SELECT jsonb_object_agg(telefone, id) AS j FROM leads",
