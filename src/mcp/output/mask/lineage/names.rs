@@ -1,6 +1,7 @@
 //! The names in a statement, and what each may carry.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, HashMap, HashSet},
     ops::ControlFlow,
 };
@@ -70,6 +71,9 @@ pub(super) struct Names<'a> {
     relations: HashSet<String>,
     /// The columns that everything surely has that `FROM` calls so.
     certain: HashMap<String, HashSet<String>>,
+    /// The same in the queries alone whose columns are being looked at, the innermost last: what is called so elsewhere
+    /// is something else.
+    scopes: RefCell<Vec<HashMap<String, HashSet<String>>>>,
     /// The same of what `WITH` names.
     certain_of_ctes: HashMap<String, HashSet<String>>,
     /// What `WITH` names, with its columns where they are known and no other query has its name: it may stand for
@@ -108,6 +112,7 @@ impl<'a> Names<'a> {
             aliases: HashSet::new(),
             relations: HashSet::new(),
             certain: HashMap::new(),
+            scopes: RefCell::default(),
             certain_of_ctes: HashMap::new(),
             ctes: HashMap::new(),
             lost: false,
@@ -221,12 +226,13 @@ impl<'a> Names<'a> {
         self.told(name).max(self.unless_called(name))
     }
 
-    /// A column comes before the row of the same name, and SQLite has no rows for values.
+    /// A column of anything in `FROM` comes before the row of the same name, and SQLite has no rows for values.
     fn told(&self, name: &str) -> Source {
         let small = name.to_lowercase();
         let is_row = self.dialect == Dialect::Postgres
             && self.relations.contains(&small)
-            && self.certain.get(&small).is_some_and(|columns| !columns.contains(&small));
+            && self.certain.get(&small).is_some_and(|columns| !columns.contains(&small))
+            && !self.scopes.borrow().iter().flat_map(HashMap::values).any(|columns| columns.contains(&small));
         if is_row { self.column(name).max(Source::Row) } else { self.column(name) }
     }
 
@@ -243,10 +249,17 @@ impl<'a> Names<'a> {
     /// column.
     pub(super) fn may_call(&self, of: Option<&str>, name: &str) -> bool {
         let small = name.to_lowercase();
-        let certain = of.and_then(|of| self.certain.get(&of.to_lowercase()));
         self.dialect == Dialect::Postgres
             && (postgres::is_allowed_function(&small) || postgres::is_allowed_type(&small))
-            && !certain.is_some_and(|columns| columns.contains(&small))
+            && !of.is_some_and(|of| self.surely_has(&of.to_lowercase(), &small))
+    }
+
+    /// Whether what is called so has this column: the innermost of that name, or all in the statement where the query
+    /// that has it is not being looked at.
+    fn surely_has(&self, of: &str, column: &str) -> bool {
+        let scopes = self.scopes.borrow();
+        let here = scopes.iter().rev().find_map(|things| things.get(of));
+        here.or_else(|| self.certain.get(of)).is_some_and(|columns| columns.contains(column))
     }
 
     /// Whether it is JSON as a table has it, by the name that it has there.
@@ -397,8 +410,16 @@ impl<'a> Names<'a> {
                 _ => {}
             }
         }
+        let things = self.certain_of_from(&select.from);
+        self.scopes.borrow_mut().push(things);
+        let shape = self.projection(&select.projection);
+        self.scopes.borrow_mut().pop();
+        shape
+    }
+
+    fn projection(&self, items: &[SelectItem]) -> Shape {
         let mut shape = Shape::exactly(Vec::new());
-        for item in &select.projection {
+        for item in items {
             match item {
                 SelectItem::UnnamedExpr(expr) => shape.push(self.expr(expr), implied_name(expr)),
                 SelectItem::ExprWithAlias { expr, alias } => {

@@ -594,6 +594,7 @@ fn numbers_that_are_called_like_a_table_are_reckoned_with() {
         "leads - lag(leads) OVER (ORDER BY dia)",
         "coalesce(leads, 0) + coalesce(sessoes, 0)",
         "(sessoes + leads)::int::text",
+        "round(100.0 * leads / nullif(sessoes, 0), 1)",
     ] {
         assert_eq!(masked(&funnel(expr), &["a"], json!([7])), json!([7]), "{expr}");
     }
@@ -631,6 +632,47 @@ fn a_row_that_is_called_like_a_column_of_another_table_is_a_row() {
         "WITH cor AS (TABLE leads) SELECT cor::text AS a FROM cor",
     ] {
         assert_eq!(masked(sql, &["a"], json!(["azul"])), json!(["azul"]), "{sql}");
+    }
+}
+
+#[test]
+fn a_column_that_is_called_like_a_function_is_no_call_where_the_statement_names_it() {
+    let day = |columns: &[&str], sql: &str| {
+        let row = json!(["2026-01-01", 7]);
+        assert_eq!(masked(sql, columns, row.clone()), row, "{sql}");
+    };
+    day(
+        &["date", "n"],
+        "WITH s AS (SELECT s.started_at::date AS date, count(*) AS n FROM chat_sessions s GROUP BY 1)
+         SELECT s.date, s.n FROM s",
+    );
+    day(
+        &["date", "sessoes"],
+        "WITH a AS (SELECT created_at::date AS date, count(*) AS m FROM leads GROUP BY 1),
+         b AS (SELECT started_at::date AS date, count(*) AS n FROM chat_sessions GROUP BY 1),
+         c AS (SELECT a.*, b.n AS sessoes FROM a JOIN b USING (date))
+         SELECT c.date, c.sessoes FROM c",
+    );
+    day(
+        &["date", "count"],
+        "WITH b AS (SELECT *, created_at::date AS date FROM leads),
+         u AS (SELECT * FROM b WHERE origem = 'x')
+         SELECT u.date, count(*) FROM u GROUP BY 1",
+    );
+    day(
+        &["dia", "n"],
+        "WITH s AS (SELECT s.started_at::date AS date, count(*) AS n FROM chat_sessions s GROUP BY 1)
+         SELECT to_char(s.date, 'DD/MM') AS dia, (SELECT max(s.n)) AS n FROM s WHERE '$$' = '$$'",
+    );
+    for sql in [
+        "SELECT x.reverse AS a, 1 AS reverse FROM leads, unnest(ARRAY[email]) AS x",
+        "WITH x AS (SELECT x.reverse AS reverse FROM leads, unnest(ARRAY[email]) AS x) SELECT x.reverse AS a FROM x",
+        "WITH s AS (SELECT s.text AS text FROM leads s) SELECT s.text AS a FROM s WHERE '$$' = '$$'",
+        "WITH s AS (SELECT nome AS text FROM leads) SELECT (SELECT s.text FROM leads s) AS a FROM s WHERE '$$' = '$$'",
+    ] {
+        let columns: &[&str] = if sql.contains("1 AS") { &["a", "reverse"] } else { &["a"] };
+        let row = vec![json!("so secreto"); columns.len()];
+        assert_eq!(masked(sql, columns, json!(row))[0], json!("***"), "{sql}");
     }
 }
 
