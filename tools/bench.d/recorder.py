@@ -21,7 +21,7 @@ class Recorder:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if urlsplit(self.path).path == "/_bulk":
                     if "Content-Encoding" in self.headers:
-                        raise SystemExit("a compressed bulk body can't be replayed")
+                        return self.send_error(415, "a compressed bulk body can't be replayed")
                     with lock:
                         kept.append(None)
                         path = os.path.join(folder, f"replayed-{len(kept):05}")
