@@ -60,6 +60,9 @@ const MADE_WITHIN: Duration = Duration::from_secs(5);
 /// The most memory SQLite takes in this process, whatever is asked of it: ten times what writing and reading take.
 const MAX_HEAP: i64 = 256 << 20;
 
+/// What whoever writes keeps of the file in memory.
+const WRITERS_CACHE_KIB: i64 = 16 << 10;
+
 /// A statement looks at the clock often, but not within one step.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
 
@@ -491,6 +494,8 @@ fn connect(folder: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // An acknowledged record survives a power cut, as one does that all replicas of a topic have.
         connection.pragma_update(None, "synchronous", "FULL")?;
+        // A batch changes pages all over its indices, which would be written out and read again before it ends.
+        connection.pragma_update(None, "cache_size", -WRITERS_CACHE_KIB)?;
         // What is erased is gone from the disk, too. Next to nothing else is ever deleted.
         connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
     }

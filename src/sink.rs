@@ -192,6 +192,12 @@ pub trait Sink: Send + Sync {
         1
     }
 
+    /// Whether a batch may be begun with before the one that came before it has ended. Only of the same event, or of equal
+    /// versions of one entity, the order then matters; those are never under way in two batches.
+    fn takes_any_order(&self) -> bool {
+        false
+    }
+
     /// Whether [`Sink::apply`] itself leaves out what is about erased entities. Where it does not, whoever applies does,
     /// and sees to it with [`Sink::discard`] that nothing came in before it knew of the erasure.
     fn obeys_erasures(&self) -> bool {

@@ -343,7 +343,8 @@ pub trait Log: Send + Sync {
 /// A member of a consumer group, owned by one drain.
 #[async_trait]
 pub trait LogReader: Send {
-    /// The next thing to act on. Must be called at least every few minutes (or [`LogReader::hold`]), or the group
+    /// The next thing to act on. Whoever calls it has dealt with the one before: partitions whose revocation was reported are
+    /// given to others from then on. Must be called at least every few minutes (or [`LogReader::hold`]), or the group
     /// takes the partitions away.
     ///
     /// # Errors

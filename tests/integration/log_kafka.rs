@@ -12,7 +12,7 @@ use rdkafka::{
 use sluice::{
     config::KafkaSettings,
     fault::FaultKind,
-    log::{Log, StartAt, Topic, kafka::KafkaLog},
+    log::{Delivery, Log, StartAt, Topic, kafka::KafkaLog},
 };
 
 use crate::support::{
@@ -145,8 +145,47 @@ async fn holding_lasts_as_long_as_asked_while_a_rebalance_waits_and_keeps_the_me
     assert!(begun.elapsed() < Duration::from_secs(20), "the second joined meanwhile: {:?}", begun.elapsed());
     assert!(!partitions.is_empty());
     let delivery = first.next(crate::support::logs::LIMITS).await.expect("a delivery");
-    assert!(matches!(delivery, sluice::log::Delivery::Revoked(_)), "{delivery:?}");
+    assert!(matches!(delivery, Delivery::Revoked(_)), "{delivery:?}");
     second.close().await;
     first.close().await;
+    bench.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_go_to_another_member_once_their_revocation_was_dealt_with() {
+    let bench = Kafka::new().await;
+    let log = bench.open().await;
+    let (mut first, mut second) =
+        (log.reader("g").await.expect("a reader"), log.reader("g").await.expect("another"));
+    join(&mut *first, StartAt::Beginning).await;
+    let limits = crate::support::logs::LIMITS;
+    // Joining is what makes the group take some of the first one's.
+    let revoked = async {
+        loop {
+            if let Delivery::Revoked(partitions) = first.next(limits).await.expect("a delivery") {
+                break partitions;
+            }
+        }
+    };
+    let joining = tokio::spawn(async move {
+        let partitions = join(&mut *second, StartAt::Beginning).await;
+        (second, partitions)
+    });
+    assert!(!revoked.await.is_empty());
+    // Longer than a rebalance takes.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!joining.is_finished(), "they were given while they may still be written");
+    let going_on = async {
+        loop {
+            first.next(limits).await.expect("a delivery");
+        }
+    };
+    let (second, partitions) = tokio::select! {
+        joined = tokio::time::timeout(Duration::from_secs(30), joining) => joined.expect("in time").expect("joined"),
+        () = going_on => unreachable!(),
+    };
+    assert!(!partitions.is_empty());
+    first.close().await;
+    second.close().await;
     bench.clean_up().await;
 }

@@ -9,6 +9,7 @@
 mod advice;
 mod ages;
 mod alerts;
+mod batches_in_flight;
 mod changed_definitions;
 mod changing_source;
 mod dead_letters;

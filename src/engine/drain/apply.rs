@@ -1,17 +1,20 @@
 //! Applying a batch: parking what the sink refuses, and leaving out whom somebody erased.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
+    panic::resume_unwind,
+    sync::Arc,
     time::Instant,
 };
 
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
-use tracing::{debug, warn};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument as _, debug, warn};
 use uuid::Uuid;
 
 use super::{
-    LOOK_EVERY, LOOK_IDLE_EVERY, STANDS_BY_AFTER, Session,
+    LOOK_EVERY, LOOK_IDLE_EVERY, MIN_BATCH, STANDS_BY_AFTER, Session,
     batch::{self, Batch, Decoded, Read},
 };
 use crate::{
@@ -20,7 +23,7 @@ use crate::{
     fail_point,
     fault::Fault,
     log::{Extent, Position, Record, Topic},
-    sink::{Applied, ApplyError, Rejection, SinkBatch, SinkEvent, Span},
+    sink::{Applied, ApplyError, Rejection, Sink, SinkBatch, SinkEvent, Span},
     store::ParkedEntity,
     traces::Taken,
 };
@@ -35,35 +38,75 @@ struct Lane {
     erased: Vec<SinkEvent>,
 }
 
+type Outcome = Result<Applied, ApplyError>;
+
+/// A batch on its way into the sink.
+pub(super) struct Flight {
+    partitions: BTreeSet<i32>,
+    /// When it was taken up.
+    begun: Instant,
+    taken: Option<Taken>,
+    /// What no batch beside it may have.
+    marks: HashSet<u64>,
+    applying: AbortOnDropHandle<Vec<(Lane, Outcome)>>,
+}
+
+/// What is on its way when one fails is waited for: nothing of a batch is written after it was given back.
+async fn apply(sink: Arc<dyn Sink>, log: String, lanes: Vec<Lane>) -> Vec<(Lane, Outcome)> {
+    let outcomes = join_all(lanes.iter().map(|lane| sink.apply(&log, &lane.batch))).await;
+    lanes.into_iter().zip(outcomes).collect()
+}
+
 impl Session<'_> {
-    pub(super) async fn apply(&mut self, batch: Batch) -> Result<(), Fault> {
+    /// Has the sink begin with a batch.
+    pub(super) async fn begin(&mut self, batch: Batch) -> Result<(), Fault> {
         let begun = Instant::now();
         fail_point::pass("drain.fetched");
-        self.obey().await;
+        self.obey().await?;
         let partitions = batch.partitions().clone();
-        if partitions.is_empty() {
-            return Ok(()); // all of them went
-        }
         if partitions.iter().any(|partition| !self.held.contains_key(partition)) {
-            // An erasure was made since: they are read again with those before them. The reader is past all of them, also
-            // those of partitions of which nothing was to be read again.
-            let owed = self.owed.take().map(|(partitions, _)| partitions).unwrap_or_default();
-            self.give_back(owed.into_iter().chain(partitions));
+            // An erasure was made since: they are read again with those before them. The reader is past all of them.
+            self.give_back(partitions.into_iter());
             return Ok(());
         }
-        let outcome = match batch.decoded().await {
-            Ok((records, decoded)) => {
-                // What is only read again was traced before.
-                let taken = if self.drain.parks { Taken::up(&records) } else { None };
-                let outcome = self.try_apply(records, decoded, begun).await;
-                if let Some(taken) = taken {
-                    let (log, sink) = (&*self.drain.log, self.drain.sink.name());
-                    taken.ended(log, &self.reading.group, sink, outcome.as_ref().err());
-                }
-                outcome
+        let (records, decoded) = batch.decoded().await?;
+        // What is only read again was traced before.
+        let taken = if self.drain.parks { Taken::up(&records) } else { None };
+        let lanes = match self.lanes(records, decoded).await {
+            Ok(lanes) => lanes,
+            Err(fault) => {
+                self.tell_end(taken, Some(&fault));
+                return Err(fault);
             }
+        };
+        let mut marks = HashSet::new();
+        if self.drain.sink.takes_any_order() {
+            marks = batch::marks(lanes.iter().flat_map(|lane| &lane.batch.events));
+        }
+        while self.flights.iter().any(|flight| !flight.marks.is_disjoint(&marks)) {
+            self.land().await?;
+        }
+        for span in lanes.iter().flat_map(|lane| &lane.batch.spans) {
+            if let Some(held) = self.held.get_mut(&span.partition) {
+                held.next = span.next;
+            }
+        }
+        let applying = apply(self.drain.sink.clone(), self.log_id.clone(), lanes).in_current_span();
+        let applying = AbortOnDropHandle::new(tokio::spawn(applying));
+        self.flights.push_back(Flight { partitions, begun, taken, marks, applying });
+        Ok(())
+    }
+
+    /// Waits until the oldest batch that is on its way is applied.
+    pub(super) async fn land(&mut self) -> Result<(), Fault> {
+        let Some(Flight { partitions, begun, taken, applying, .. }) = self.flights.pop_front() else {
+            return Ok(());
+        };
+        let outcome = match applied_by(applying).await {
+            Ok(outcomes) => self.landed(outcomes, begun).await,
             Err(fault) => Err(fault),
         };
+        self.tell_end(taken, outcome.as_ref().err());
         match outcome {
             Ok(()) => {
                 self.batch_records = (self.batch_records * 2).min(self.drain.limits.records);
@@ -71,9 +114,33 @@ impl Session<'_> {
                 Ok(())
             }
             Err(fault) => {
+                self.batch_records = (self.batch_records / 2).max(MIN_BATCH.min(self.drain.limits.records));
                 self.give_back(partitions.into_iter());
                 Err(fault)
             }
+        }
+    }
+
+    /// Waits until everything that is on its way is applied.
+    pub(super) async fn land_all(&mut self) -> Result<(), Fault> {
+        while !self.flights.is_empty() {
+            self.land().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing is on its way any more, and has all of it read again: what comes before it may be missing.
+    pub(super) async fn call_off(&mut self) {
+        while let Some(Flight { partitions, taken, applying, .. }) = self.flights.pop_front() {
+            let outcome = applied_by(applying).await;
+            self.tell_end(taken, outcome.as_ref().err());
+            self.give_back(partitions.into_iter());
+        }
+    }
+
+    fn tell_end(&self, taken: Option<Taken>, fault: Option<&Fault>) {
+        if let Some(taken) = taken {
+            taken.ended(&*self.drain.log, &self.reading.group, self.drain.sink.name(), fault);
         }
     }
 
@@ -114,7 +181,12 @@ impl Session<'_> {
         }
         let batch = SinkBatch { events: Vec::new(), spans };
         match self.drain.sink.apply(&self.log_id, &batch).await {
-            Ok(_) => self.moved(batch.spans),
+            Ok(_) => {
+                for span in &batch.spans {
+                    self.held.entry(span.partition).and_modify(|held| held.next = span.next);
+                }
+                self.moved(&batch.spans);
+            }
             Err(ApplyError::Fault(fault)) => {
                 self.give_back(batch.spans.iter().map(|span| span.partition));
                 return Err(fault);
@@ -126,23 +198,13 @@ impl Session<'_> {
     }
 
     /// The sink stands where these spans end.
-    fn moved(&mut self, spans: Vec<Span>) {
+    fn moved(&mut self, spans: &[Span]) {
         self.has_all = false;
-        for span in spans {
-            if let Some(held) = self.held.get_mut(&span.partition) {
-                held.next = span.next;
-            }
-            self.uncommitted.insert(span.partition, span.next);
-        }
+        self.uncommitted.extend(spans.iter().map(|span| (span.partition, span.next)));
     }
 
-    /// Applies a batch, in as many lanes as the sink takes at a time, parking what it refuses until it takes the rest.
-    async fn try_apply(
-        &mut self,
-        records: Vec<Record>,
-        decoded: Vec<Decoded>,
-        begun: Instant,
-    ) -> Result<(), Fault> {
+    /// What of a batch is to be applied, in as many lanes as the sink takes at a time.
+    async fn lanes(&mut self, records: Vec<Record>, decoded: Vec<Decoded>) -> Result<Vec<Lane>, Fault> {
         let positions =
             records.iter().map(|record| Position { partition: record.partition, offset: record.offset });
         let jumps = gaps::jumps(|partition| self.held.get(&partition).map(|held| held.next), positions);
@@ -154,12 +216,14 @@ impl Session<'_> {
         for (records, decoded) in batch::lanes(records, decoded, self.drain.sink.lanes()) {
             lanes.push(self.lane(records, decoded).await?);
         }
-        while !lanes.is_empty() {
-            let sink = &self.drain.sink;
-            // What is on its way when one fails is waited for: nothing of a batch is written after it was given back.
-            let outcomes = join_all(lanes.iter().map(|lane| sink.apply(&self.log_id, &lane.batch))).await;
+        Ok(lanes)
+    }
+
+    /// What became of a batch: what the sink refuses is parked, until it takes the rest.
+    async fn landed(&mut self, mut outcomes: Vec<(Lane, Outcome)>, begun: Instant) -> Result<(), Fault> {
+        while !outcomes.is_empty() {
             let (mut refused, mut fault) = (Vec::new(), None);
-            for (lane, outcome) in lanes.drain(..).zip(outcomes) {
+            for (lane, outcome) in outcomes {
                 let applied = match outcome {
                     Ok(applied) => self.applied(lane, applied, begun).await,
                     Err(ApplyError::Fault(fault)) => Err(fault),
@@ -175,9 +239,11 @@ impl Session<'_> {
             if let Some(fault) = fault {
                 return Err(fault);
             }
+            let mut lanes = Vec::with_capacity(refused.len());
             for (lane, rejections) in refused {
                 lanes.push(self.without(lane, rejections).await?);
             }
+            outcomes = apply(self.drain.sink.clone(), self.log_id.clone(), lanes).await;
         }
         Ok(())
     }
@@ -200,7 +266,15 @@ impl Session<'_> {
 
     /// The sink has it.
     async fn applied(&mut self, lane: Lane, mut applied: Applied, begun: Instant) -> Result<(), Fault> {
-        let Lane { records, changed_at, batch, erased } = lane;
+        let Lane { records, changed_at, batch, mut erased } = lane;
+        // Who was erased while it was written: a log that erases holds nothing any more by which they would be left out
+        // when it is read again.
+        if !self.drain.sink.obeys_erasures()
+            && let Ok(ledger) = self.erased.ledger().await
+            && ledger.version() != self.ledger.version()
+        {
+            erased.extend(batch.events.iter().filter(|event| event.is_erased(&ledger)).cloned());
+        }
         let (store, sink) = (&*self.drain.store, &*self.drain.sink);
         if !erased.is_empty() {
             // An earlier delivery may have got in before the erasure was known.
@@ -209,7 +283,7 @@ impl Session<'_> {
         }
         trim::leave_out(store, sink, &batch.events).await?;
         fail_point::pass("drain.applied");
-        self.moved(batch.spans);
+        self.moved(&batch.spans);
         self.drain.stats.applied(&records, &changed_at, applied, begun.elapsed());
         Ok(())
     }
@@ -232,24 +306,26 @@ impl Session<'_> {
 
     /// Takes note of erasures; whether it is known for certain that there are no others. What was applied by an older
     /// ledger and is not committed is read again.
-    pub(super) async fn obey(&mut self) -> bool {
+    pub(super) async fn obey(&mut self) -> Result<bool, Fault> {
         if self.drain.sink.obeys_erasures() {
-            return true;
+            return Ok(true);
         }
         match self.erased.ledger().await {
             Ok(ledger) => {
                 if ledger.version() != self.ledger.version() {
+                    // What is on its way was made by the older one.
+                    self.land_all().await?;
                     self.ledger = ledger;
                     let again: Vec<i32> = std::mem::take(&mut self.uncommitted).into_keys().collect();
                     if !again.is_empty() {
                         self.give_back(again.into_iter());
                     }
                 }
-                true
+                Ok(true)
             }
             Err(fault) => {
                 debug!(sink = self.drain.sink.name(), error = %fault, "it can't be told who was erased: nothing is committed");
-                false
+                Ok(false)
             }
         }
     }
@@ -316,4 +392,15 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+/// What became of the lanes of a batch.
+async fn applied_by(
+    applying: AbortOnDropHandle<Vec<(Lane, Outcome)>>,
+) -> Result<Vec<(Lane, Outcome)>, Fault> {
+    applying.await.map_err(|error| match error.try_into_panic() {
+        // As if it had been applied here.
+        Ok(panic) => resume_unwind(panic),
+        Err(error) => Fault::transient("drain", format!("applying was cut: {error}"), "it is tried again"),
+    })
 }

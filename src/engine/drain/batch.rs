@@ -6,7 +6,9 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashSet},
+    hash::{BuildHasher as _, RandomState},
     panic::resume_unwind,
+    sync::LazyLock,
 };
 
 use bytes::Bytes;
@@ -66,11 +68,6 @@ impl Batch {
         &self.partitions
     }
 
-    /// Nothing of these is applied: they are another's now, or read again.
-    pub(super) fn drop_partitions(&mut self, partitions: &[i32]) {
-        self.partitions.retain(|partition| !partitions.contains(partition));
-    }
-
     /// The records, and beside each what became of it.
     ///
     /// # Errors
@@ -81,8 +78,7 @@ impl Batch {
             Ok(panic) => resume_unwind(panic),
             Err(error) => Fault::transient("drain", format!("decoding was cut: {error}"), "it is read again"),
         })?;
-        let kept = all.into_iter().filter(|(record, _)| self.partitions.contains(&record.partition));
-        Ok(kept.unzip())
+        Ok(all.into_iter().unzip())
     }
 }
 
@@ -142,6 +138,19 @@ pub(super) fn lanes(
         lane.1.push(decoded);
     }
     shared
+}
+
+/// What makes the order of two batches matter where both have it: an event, of which the first one stays, and a version of
+/// an entity, of which the last one does.
+pub(super) fn marks<'e>(events: impl Iterator<Item = &'e SinkEvent>) -> HashSet<u64> {
+    // Two that are taken for one only have to wait for each other.
+    static HASHES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let of = |SinkEvent { event, table, .. }: &SinkEvent| {
+        let (id, entity) = (event.id, &event.entidade);
+        let version = table.map(|table| HASHES.hash_one((table.name(), &entity.id, entity.versao)));
+        std::iter::once(HASHES.hash_one(id)).chain(version)
+    };
+    events.flat_map(of).collect()
 }
 
 /// What a batch is made of.
@@ -214,9 +223,8 @@ mod tests {
         Event::manual(manual, DateTime::UNIX_EPOCH).encode()
     }
 
-    async fn read(records: Vec<Record>, dropped: &[i32], parked: &[Position]) -> Read {
-        let mut batch = Batch::begin(Catalog::built_in(), records);
-        batch.drop_partitions(dropped);
+    async fn read(records: Vec<Record>, parked: &[Position]) -> Read {
+        let batch = Batch::begin(Catalog::built_in(), records);
         let (records, decoded) = batch.decoded().await.expect("decoded");
         let held = (0..3).map(|partition| (partition, Held { epoch: 7, next: 3 })).collect();
         let parked = parked.iter().copied().collect();
@@ -233,7 +241,7 @@ mod tests {
         let records =
             vec![record(0, 3, &event), record(1, 5, b"{"), record(0, 9, &event), record(2, 4, b"?")];
         let parked = [Position { partition: 2, offset: 4 }];
-        let read = read(records, &[], &parked).await;
+        let read = read(records, &parked).await;
         assert_eq!(read.batch.spans, [span(0, 10), span(1, 6), span(2, 5)]);
         let offsets: Vec<i64> = read.batch.events.iter().map(|event| event.position.offset).collect();
         assert_eq!(offsets, [3, 9]);
@@ -265,14 +273,5 @@ mod tests {
         assert_eq!(lanes(few, decoded(), 2).len(), 1, "it is not worth it");
         let one = (0..2_000).map(|i| record(7, i, &value)).collect();
         assert_eq!(lanes(one, decoded(), 2).len(), 1, "a partition is never cut");
-    }
-
-    #[tokio::test]
-    async fn nothing_is_applied_of_partitions_that_went_while_the_batch_was_in_hand() {
-        let event = event();
-        let records = vec![record(0, 3, &event), record(1, 3, &event)];
-        let read = read(records, &[0], &[]).await;
-        assert_eq!(read.batch.spans, [span(1, 4)]);
-        assert_eq!(read.batch.events.len(), 1);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
-use super::{Held, LOOK_IDLE_EVERY, MIN_BATCH, READ_AGAIN_WITHIN, REFUSED_FOR, Session};
+use super::{Held, LOOK_IDLE_EVERY, READ_AGAIN_WITHIN, REFUSED_FOR, Session};
 use crate::{
     engine::gaps,
     fail_point,
@@ -30,6 +30,8 @@ impl Session<'_> {
         if self.compared.elapsed() < LOOK_IDLE_EVERY {
             return Ok(());
         }
+        // It has what is on its way, or has not: a moment later it would be another answer.
+        self.land_all().await?;
         self.compared = Instant::now();
         let Some(applied) = self.drain.sink.applied(&self.log_id).await? else { return Ok(()) };
         let stored =
@@ -59,8 +61,6 @@ impl Session<'_> {
         fail_point::pass("drain.claimed");
         let starts: Vec<(i32, StartAt)> = claims.iter().map(|claim| (claim.partition, claim.start)).collect();
         let began = self.reader.start(&starts).await?;
-        // They are delivered again.
-        self.drop_ahead(&partitions);
         for claim in claims {
             let Some(at) = began.iter().find(|at| at.partition == claim.partition) else {
                 continue; // revoked meanwhile
@@ -110,7 +110,7 @@ impl Session<'_> {
         }
         if self.committing.is_some()
             || self.uncommitted.is_empty()
-            || !self.obey().await
+            || !self.obey().await?
             || self.uncommitted.is_empty()
         {
             return Ok(());
@@ -186,11 +186,10 @@ impl Session<'_> {
 
     /// After a fault: the partitions of the batch will be read again, from where the sink stands.
     pub(super) fn give_back(&mut self, partitions: impl Iterator<Item = i32>) {
-        let ahead = self.ahead.take();
-        let ahead = ahead.iter().flat_map(|batch| batch.partitions().iter().copied());
-        let partitions: HashSet<i32> = partitions.chain(ahead).collect();
-        self.batch_records = (self.batch_records / 2).max(MIN_BATCH.min(self.drain.limits.records));
-        self.owed = Some((partitions.clone(), Instant::now()));
+        let partitions: HashSet<i32> = partitions.collect();
+        let (owed, since) = self.owed.get_or_insert_with(|| (HashSet::new(), Instant::now()));
+        owed.extend(&partitions);
+        *since = Instant::now();
         // A claim tells where to read on, and takes the partition back from a worker that is gone.
         for partition in partitions {
             if self.held.remove(&partition).is_some() {
@@ -207,7 +206,6 @@ impl Session<'_> {
             self.unclaimed.remove(partition);
             self.uncommitted.remove(partition);
         }
-        self.drop_ahead(partitions);
         self.parked.retain(|position| !partitions.contains(&position.partition));
         if self.uncommitted.is_empty() {
             self.refused_since = None;
@@ -218,11 +216,5 @@ impl Session<'_> {
             owed.is_empty()
         });
         self.report_partitions();
-    }
-
-    fn drop_ahead(&mut self, partitions: &[i32]) {
-        if let Some(batch) = &mut self.ahead {
-            batch.drop_partitions(partitions);
-        }
     }
 }

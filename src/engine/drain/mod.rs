@@ -2,9 +2,11 @@
 //!
 //! It promises that a record's offset moves only after the sink has made the record durable or the log has
 //! acknowledged its dead letter, that a passing fault is retried without limit, and that one bad record never holds
-//! up its neighbours. It applies one batch at a time, in as many lanes of partitions of their own as the sink takes, while
-//! the next, where it is there already, is decoded, and the offsets of the one before are committed; after any
-//! fault it drops what is in hand and reads it again, so there is no state that could disagree with the sink's. Where it
+//! up its neighbours. While a batch is applied, in as many lanes of partitions of their own as the sink takes, the next is
+//! read and decoded, and the offsets of the one before are committed. Only a sink that takes batches in any order
+//! begins with the next before the last one has ended, and they count in theirs. After any
+//! fault the drain waits until nothing is on its way, drops what is in hand and reads it again, so there is no state that could
+//! disagree with the sink's; so it does before partitions go. Where it
 //! stands in the sink is compared with the sink's own offsets every few seconds, since one that lost commits says nothing.
 //!
 //! Nothing of an erased entity is applied. A store sees to that within its transaction. Of a sink that can't, the drain
@@ -17,7 +19,7 @@ mod batch;
 mod group;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,7 +28,7 @@ use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use self::{batch::Batch, group::Commit};
+use self::{apply::Flight, batch::Batch, group::Commit};
 use super::{
     erased::Erased,
     gaps,
@@ -83,7 +85,7 @@ pub struct Drain {
 #[derive(Debug, Clone, Copy)]
 struct Held {
     epoch: i64,
-    /// Where the sink stands.
+    /// Where the sink stands once it has what is on its way.
     next: i64,
 }
 
@@ -124,8 +126,8 @@ struct Session<'a> {
     parked: HashSet<Position>,
     /// Records of tables not defined here that were passed over and not yet told of.
     undefined: usize,
-    /// What comes after the batch that is being applied.
-    ahead: Option<Batch>,
+    /// On their way into the sink, the oldest first.
+    flights: VecDeque<Flight>,
     /// Letters that are acknowledged while the store does not know of them yet.
     unnoted: Vec<ParkedEntity>,
     backoff: Backoff,
@@ -149,11 +151,16 @@ impl Drain {
         };
         self.stats.set_state(DrainState::Running);
         info!(sink = self.sink.name(), group = session.reading.group, "drain started");
-        // Stopping waits for the batch in hand: what was applied is also committed.
         while !stop.is_cancelled() && !session.replaced {
             session.step(stop).await;
         }
+        // Stopping waits for what is on its way: what was applied is also committed.
+        let landed = if session.replaced { Ok(()) } else { session.land_all().await };
+        session.call_off().await;
         if !session.replaced {
+            if let Err(fault) = landed {
+                debug!(sink = self.sink.name(), error = %fault, "what was on its way failed while the drain was stopping");
+            }
             session.hear_of_commit().await.ok();
             session.commit_pending().await.ok();
         }
@@ -266,7 +273,7 @@ impl Drain {
             owed: None,
             parked: HashSet::new(),
             undefined: 0,
-            ahead: None,
+            flights: VecDeque::new(),
             unnoted: Vec::new(),
             backoff: Backoff::new(self.pauses.0, self.pauses.1),
             said: None,
@@ -279,6 +286,7 @@ impl Session<'_> {
     /// One delivery, dealt with; a fault is reported and waited out here, so the loop above has no error to handle.
     async fn step(&mut self, stop: &CancellationToken) {
         if let Err(fault) = self.advance(stop).await {
+            self.call_off().await;
             let sink = self.drain.sink.name();
             // What needs a person is said once: status goes on telling it.
             let is_known = self.backoff.failures() > 0
@@ -314,35 +322,40 @@ impl Session<'_> {
         self.note_parked().await?;
         self.commit_pending().await?;
         self.claim_assigned().await?;
-        let limits = BatchLimits { records: self.batch_records, ..self.drain.limits };
-        let batch = match self.ahead.take() {
-            Some(batch) => batch,
-            None => match stop.run_until_cancelled(self.reader.next(limits)).await.transpose()? {
-                None => return Ok(()),
-                Some(Delivery::Records(records)) => Batch::begin(self.drain.catalog, records),
-                Some(change) => return self.hear(change).await,
-            },
-        };
-        // What is there already is decoded meanwhile. A change is heard first: of partitions that go nothing is applied,
-        // since whoever has them next begins at once.
-        match self.reader.next(BatchLimits { wait: Duration::ZERO, ..limits }).await {
-            Ok(Delivery::Records(records)) => self.ahead = Some(Batch::begin(self.drain.catalog, records)),
-            Ok(Delivery::Idle) => {}
-            Ok(change) => {
-                self.ahead = Some(batch);
-                return self.hear(change).await;
+        let wait = if self.flights.is_empty() { self.drain.limits.wait } else { Duration::ZERO };
+        let limits = BatchLimits { records: self.batch_records, wait, ..self.drain.limits };
+        match stop.run_until_cancelled(self.reader.next(limits)).await {
+            None => Ok(()),
+            Some(Ok(Delivery::Records(records))) => {
+                let batch = Batch::begin(self.drain.catalog, records);
+                let partitions = batch.partitions().clone();
+                let outcome = self.take_on(batch).await;
+                if outcome.is_err() {
+                    self.give_back(partitions.into_iter());
+                }
+                outcome
             }
-            // It is met again; what was read comes first.
-            Err(fault) => debug!(sink = self.drain.sink.name(), error = %fault, "log failed behind a batch"),
+            Some(Ok(Delivery::Idle)) if !self.flights.is_empty() => self.land().await,
+            // Before partitions go, what is on its way gets there: whoever has them next begins at once.
+            Some(Ok(change)) => {
+                let landed = self.land_all().await;
+                self.hear(change).await.and(landed)
+            }
+            Some(Err(fault)) => self.land_all().await.and(Err(fault)),
         }
-        if let Err(fault) = self.look(LOOK_EVERY).await {
-            self.give_back(batch.partitions().iter().copied());
-            return Err(fault);
+    }
+
+    /// Has the sink begin with a batch once it takes one more.
+    async fn take_on(&mut self, batch: Batch) -> Result<(), Fault> {
+        let beside = usize::from(self.drain.sink.takes_any_order());
+        while self.flights.len() > beside {
+            self.land().await?;
         }
+        self.look(LOOK_EVERY).await?;
         if self.replaced {
             return Ok(());
         }
-        self.apply(batch).await
+        self.begin(batch).await
     }
 
     async fn hear(&mut self, change: Delivery) -> Result<(), Fault> {

@@ -1,7 +1,8 @@
 //! Sends documents in requests of bounded size, until the server has decided about each.
 //!
-//! Two requests are on their way at a time, of about equal size, and a request's body is made while the other's is
-//! written: the server has always something to do. Documents of one batch are of different ids, so their order is free.
+//! Two requests are on their way at a time, of about equal size, and bodies are made while others are written, those of
+//! the next batch while the last ones of this are: the server has always something to do. Documents of one batch are of
+//! different ids, so their order is free.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -14,7 +15,7 @@ use futures::future::join_all;
 use super::{
     PART,
     backoff::Backoff,
-    client::Client,
+    client::{BULKS, Client},
     operation::Operation,
     outcome::{self, BulkError, Decision, Refused, Verdict, WRITING},
     ties,
@@ -35,9 +36,6 @@ const MAX_BODY: usize = 4 * 1024 * 1024;
 
 /// What is not worth two requests.
 const MIN_BODY: usize = 256 * 1024;
-
-/// Requests on their way at a time.
-const IN_FLIGHT: usize = 2;
 
 /// Entities whose documents are refused, with none taken beside them, that show that the index is to blame.
 const MANY: usize = 8;
@@ -122,7 +120,7 @@ pub(super) async fn send(
     let mut rest = planned;
     let requests = cut(&sizes).into_iter().filter_map(|length| rest.split_off(..length));
     let requests = Mutex::new(requests.collect::<VecDeque<_>>());
-    let sending = (0..IN_FLIGHT).map(|_| send_some(client, &requests, &operation));
+    let sending = (0..BULKS).map(|_| send_some(client, &requests, &operation));
     let mut sent = BulkOutcome::default();
     for outcome in join_all(sending).await {
         sent.join(outcome?);
@@ -159,7 +157,7 @@ async fn send_some(
 /// or twice as many, and so on.
 fn cut(sizes: &[usize]) -> Vec<usize> {
     let total: usize = sizes.iter().sum();
-    let requests = if total <= MIN_BODY { 1 } else { IN_FLIGHT * total.div_ceil(IN_FLIGHT * MAX_BODY) };
+    let requests = if total <= MIN_BODY { 1 } else { BULKS * total.div_ceil(BULKS * MAX_BODY) };
     let mut lengths = vec![0; requests];
     let mut before = 0;
     for size in sizes {

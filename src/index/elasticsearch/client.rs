@@ -20,6 +20,7 @@ use elasticsearch::{
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use super::{PART, faults};
@@ -31,6 +32,9 @@ use crate::{
 // The client's own types name a version (`compatible-with=9`) that every other server refuses with 406.
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
+
+/// Bulk requests on their way at a time: while one is written, the next is there.
+pub(super) const BULKS: usize = 2;
 
 /// The longest pause a server is granted: a drain looks again sooner than a server that names hours, or centuries, and
 /// may have been restarted since.
@@ -55,6 +59,7 @@ impl Answer {
 pub(super) struct Client {
     origin: String,
     current: RwLock<Arc<Current>>,
+    bulks: Semaphore,
 }
 
 /// What is made of the credentials.
@@ -128,7 +133,7 @@ impl Current {
 impl Client {
     pub(super) fn new(settings: &ElasticsearchSettings) -> Result<Self, Fault> {
         let current = RwLock::new(Arc::new(Current::new(settings.clone())?));
-        Ok(Self { origin: origin(settings), current })
+        Ok(Self { origin: origin(settings), current, bulks: Semaphore::new(BULKS) })
     }
 
     fn current(&self) -> Arc<Current> {
@@ -217,6 +222,8 @@ impl Client {
             "_bulk?require_alias=true&refresh={at_once}&filter_path=errors,items.*.status,items.*.result,\
              items.*.error.type,items.*.error.reason,items.*.error.caused_by,error,status"
         );
+        // It is never closed.
+        let _permit = self.bulks.acquire().await;
         self.send(Method::Post, &path, NDJSON, Some(body), doing).await
     }
 

@@ -210,6 +210,10 @@ impl Sink for EsIndex {
         }
     }
 
+    fn takes_any_order(&self) -> bool {
+        true
+    }
+
     fn left_behind(&self) -> Option<&'static str> {
         Some("deleted documents, in the index's files until the server merges them away")
     }

@@ -4,7 +4,8 @@
 //! after a start the first record delivered is at or after the offset asked for. librdkafka drops what was fetched
 //! before a seek; the reader checks that again, because everything above it relies on it.
 //!
-//! A partition that the group gives is accepted at once, so that nobody's rebalance waits for a sink, but is fetched
+//! A partition that the group takes is let go once its revocation was dealt with: whoever has it next may begin only
+//! then. One that the group gives is accepted at once, so that nobody's rebalance waits for a sink, but is fetched
 //! only once the sink has said from where: that is when it is assigned to the client. (Assigned, paused, sought and
 //! resumed, its fetching began up to a second later: a resumption wakes nobody in librdkafka.)
 
@@ -51,17 +52,41 @@ const LINGER: Duration = Duration::from_millis(5);
 /// A seek is refused until the assignment has reached the fetcher.
 const SEEK_AGAIN: Duration = Duration::from_millis(20);
 
-/// The partitions that the group gave, and whether each is fetched.
-type Given = Arc<Mutex<HashMap<i32, bool>>>;
+/// What the group gave, and what it wants back.
+#[derive(Default)]
+struct Given {
+    /// Whether each partition is fetched.
+    partitions: HashMap<i32, bool>,
+    /// Whether a revocation waits until it was dealt with.
+    holds_on: bool,
+    /// Revoked and fetched; not let go yet.
+    leaving: Option<TopicPartitionList>,
+}
 
-fn lock(given: &Given) -> MutexGuard<'_, HashMap<i32, bool>> {
+fn lock(given: &Mutex<Given>) -> MutexGuard<'_, Given> {
     given.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For as long as it stands, revocations wait until they were dealt with.
+struct HoldingOn(Arc<Mutex<Given>>);
+
+impl HoldingOn {
+    fn to(given: &Arc<Mutex<Given>>) -> Self {
+        lock(given).holds_on = true;
+        Self(given.clone())
+    }
+}
+
+impl Drop for HoldingOn {
+    fn drop(&mut self) {
+        lock(&self.0).holds_on = false;
+    }
 }
 
 /// Tells the reader of every change of its assignment.
 struct GroupContext {
     changes: mpsc::UnboundedSender<Delivery>,
-    given: Given,
+    given: Arc<Mutex<Given>>,
     /// Wakes who waits for a record, and would hear of a change only when it came or the wait was over.
     changed: Arc<Notify>,
     refusals: Arc<Refusals>,
@@ -87,7 +112,7 @@ impl ConsumerContext for GroupContext {
         let numbers = numbers(partitions);
         let mut given = lock(&self.given);
         let outcome = if change == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            given.extend(numbers.iter().map(|&partition| (partition, false)));
+            given.partitions.extend(numbers.iter().map(|&partition| (partition, false)));
             if !numbers.is_empty() {
                 self.tell(Delivery::Assigned(numbers));
             }
@@ -95,11 +120,15 @@ impl ConsumerContext for GroupContext {
         } else {
             let mut fetched = TopicPartitionList::new();
             for element in partitions.elements() {
-                if given.remove(&element.partition()) == Some(true) {
+                if given.partitions.remove(&element.partition()) == Some(true) {
                     fetched.add_partition(element.topic(), element.partition());
                 }
             }
             self.tell(Delivery::Revoked(numbers));
+            if given.holds_on {
+                given.leaving = Some(fetched);
+                return;
+            }
             consumer.incremental_unassign(&fetched)
         };
         if let Err(error) = outcome {
@@ -126,7 +155,9 @@ fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
 
 pub(super) struct KafkaReader {
     consumer: Arc<StreamConsumer<GroupContext>>,
-    given: Given,
+    given: Arc<Mutex<Given>>,
+    /// A revocation was reported: whoever asks for the next thing has dealt with it.
+    is_dealt_with: bool,
     topic: String,
     group: String,
     timeout: Duration,
@@ -176,7 +207,7 @@ impl KafkaReader {
         let (password, version) = (config.password.clone(), config.password.version());
         let (sender, rebalances) = mpsc::unbounded_channel();
         let changed = Arc::new(Notify::new());
-        let given = Given::default();
+        let given = Arc::new(Mutex::<Given>::default());
         let context = GroupContext {
             changes: sender,
             given: given.clone(),
@@ -190,6 +221,7 @@ impl KafkaReader {
         Ok(Self {
             consumer: Arc::new(consumer),
             given,
+            is_dealt_with: false,
             topic: topic.to_owned(),
             group: group.to_owned(),
             timeout,
@@ -214,9 +246,18 @@ impl KafkaReader {
                     self.cut.remove(partition);
                 }
             }
+            self.is_dealt_with |= matches!(change, Delivery::Revoked(_));
             self.stash.retain(|record| !partitions.contains(&record.partition));
         }
         Some(change)
+    }
+
+    /// Has the group give what it took to others.
+    fn let_go(&self) {
+        let leaving = lock(&self.given).leaving.take();
+        if let Some(Err(error)) = leaving.map(|leaving| self.consumer.incremental_unassign(&leaving)) {
+            warn!(%error, "partitions that the group took could not be let go");
+        }
     }
 
     /// Partitions that are ours and have to be started again.
@@ -330,6 +371,10 @@ impl KafkaReader {
 #[async_trait]
 impl LogReader for KafkaReader {
     async fn next(&mut self, limits: BatchLimits) -> Result<Delivery, Fault> {
+        if std::mem::take(&mut self.is_dealt_with) {
+            self.let_go();
+        }
+        let _holding_on = HoldingOn::to(&self.given);
         if let Some(change) = self.next_change() {
             return Ok(change);
         }
@@ -351,7 +396,7 @@ impl LogReader for KafkaReader {
         let consumer = self.consumer.clone();
         let (topic, patience) = (self.topic.clone(), self.timeout);
         // Changes come while records are waited for, so this is so until the end.
-        let fetched = lock(&self.given).clone();
+        let fetched = lock(&self.given).partitions.clone();
         let wanted: Vec<_> =
             at.iter().copied().filter(|(partition, _)| fetched.contains_key(partition)).collect();
         let asked = blocking(move || {
@@ -404,7 +449,7 @@ impl LogReader for KafkaReader {
                 .resume(&list)
                 .and_then(|()| self.consumer.incremental_assign(&list))
                 .map_err(|error| fault(&format!("beginning to read {}", self.topic), &error))?;
-            lock(&self.given).extend(first.iter().map(|&(partition, _)| (partition, true)));
+            lock(&self.given).partitions.extend(first.iter().map(|&(partition, _)| (partition, true)));
         }
         self.cut.retain(|partition| !stopped.contains(partition));
         self.started.extend(begin);
@@ -412,6 +457,8 @@ impl LogReader for KafkaReader {
     }
 
     async fn hold(&mut self, pause: Duration) -> Result<(), Fault> {
+        // Nothing is being written while somebody waits.
+        self.let_go();
         let until = Instant::now() + pause;
         let held = self.list(self.started.keys().map(|&partition| (partition, Offset::Invalid)))?;
         let what = format!("pausing {}", self.topic);
@@ -461,7 +508,8 @@ impl LogReader for KafkaReader {
     }
 
     async fn close(self: Box<Self>) {
-        let consumer = self.consumer;
+        let consumer = self.consumer.clone();
+        drop(self);
         // Leaving the group polls until the broker has answered.
         blocking(move || {
             drop(consumer);
@@ -469,6 +517,13 @@ impl LogReader for KafkaReader {
         })
         .await
         .ok();
+    }
+}
+
+/// Leaving the group waits for whatever was not let go.
+impl Drop for KafkaReader {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 
