@@ -36,6 +36,7 @@ mod reading;
 mod rebuild;
 mod recent;
 mod reconcile;
+mod renamed_key;
 mod report;
 mod report_titles;
 mod schedules;

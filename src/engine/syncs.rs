@@ -23,26 +23,22 @@ use super::{
     progress::SinkProgress,
     read_back,
     reconcile::Reconcile,
+    renamed_key,
     shared::Shared,
     sync::SyncRun,
 };
 use crate::{
-    domain::{Row, Table, TableName},
+    domain::{Table, TableName},
     fault::Fault,
     identity::Identity,
-    source::{BEGINNING, RowQuery, Scope, Source},
-    store::{
-        Begun, EventFilter, EventOrder, NewSync, SyncFilter, SyncProgress, SyncRecord, SyncRequest, SyncState,
-    },
+    source::Source,
+    store::{Begun, NewSync, SyncFilter, SyncProgress, SyncRecord, SyncRequest, SyncState},
     traces::{self, Span, SpanBuilder},
 };
 
 /// A poll of a schedule takes moments, and the next one comes soon: whoever asks for a sync waits this long for its end.
 const POLLS_END_WITHIN: Duration = Duration::from_secs(5);
 const ASK_AGAIN_EVERY: Duration = Duration::from_millis(20);
-
-/// Stored keys that are looked for where the key is called otherwise at the source, at most what one request asks for.
-const SAMPLED_KEYS: u32 = 100;
 
 /// The furthest a sync may look back.
 pub const MAX_HOURS: u32 = 876_600;
@@ -88,51 +84,6 @@ impl Syncs {
         }
     }
 
-    /// Refuses another column as the key's where none of some stored keys is found in it: those rows would become versions of
-    /// entities that are others.
-    async fn check_renamed_key(&self, table: Table) -> Result<(), Fault> {
-        let Shared { source, store, .. } = &*self.shared;
-        let filter = EventFilter { tipo_evento: Some(table.entity.clone()), ..EventFilter::default() };
-        let newest = store.events(&filter, EventOrder::Newest, None, SAMPLED_KEYS).await?.events;
-        // A removal's row says nothing, and is gone.
-        let stored: HashMap<&str, Row<'_>> = newest
-            .iter()
-            .filter(|event| table.key.kind.is_key(&event.entidade_id) && event.dados.as_str() != "{}")
-            .filter_map(|event| Some((event.entidade_id.as_str(), Row::of(table, event.dados.as_str())?)))
-            .collect();
-        if stored.is_empty() {
-            return Ok(());
-        }
-        let query = RowQuery {
-            table,
-            scope: Scope::Keys(stored.keys().map(|&key| key.to_owned()).collect()),
-            since: BEGINNING,
-            created_since: None,
-            conditions: Vec::new(),
-            page_size: SAMPLED_KEYS,
-        };
-        let page = source.page(&query, None).await?;
-        let is_stored = |row: &Row<'_>| {
-            row.key().is_ok_and(|key| stored.get(key.as_str()).is_some_and(|before| is_same_row(before, row)))
-        };
-        if page.rows.iter().filter_map(|row| Row::of(table, row.as_str())).any(|row| is_stored(&row)) {
-            return Ok(());
-        }
-        Err(Fault::misconfigured(
-            source.name(),
-            format!(
-                "{table}: its key is read from {} now, and none of the {} stored rows that were looked for is found by it: it holds \
-                 other values than the key did",
-                table.definition().key_source(),
-                stored.len()
-            ),
-            format!(
-                "undo that in the definition, or give the table another name there and write source = {{ table = \"{}\" }}",
-                table.source_name()
-            ),
-        ))
-    }
-
     async fn begin(&self, request: SyncRequest) -> Result<Uuid, EngineError> {
         let table = check(&self.shared, &request)?;
         let Shared { source, log, store, settings, .. } = &*self.shared;
@@ -151,7 +102,7 @@ impl Syncs {
         if let Some(met) = store.met_source(&origin.place).await?.filter(|met| *met != origin.id) {
             source.row_count(table).await?;
             if place_of(&met) == place_of(&origin.id) {
-                self.check_renamed_key(table).await?;
+                renamed_key::check(&self.shared, &request, table).await?;
             }
         }
         if store.meet_source(&request.table, &origin).await?.is_some() {
@@ -441,13 +392,6 @@ pub(super) fn origin_of(source: &dyn Source, table: Table) -> Identity {
 /// What tells in an id of [`origin_of`] where a table is read from, whatever its key is called there.
 fn place_of(id: &str) -> &str {
     id.split_once(' ').map_or(id, |(place, _)| place)
-}
-
-/// Whether a row at the source is the one that was stored under the same key: as far as the table tells, it was made at the
-/// same time.
-fn is_same_row(stored: &Row<'_>, row: &Row<'_>) -> bool {
-    let created = |row: &Row<'_>| row.table.time.created.as_deref().and_then(|name| row.get(name).to_text());
-    created(stored).zip(created(row)).is_none_or(|(stored, now)| stored == now)
 }
 
 /// The limits a request must keep.

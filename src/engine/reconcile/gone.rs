@@ -142,15 +142,11 @@ impl Reconcile {
         keys: Vec<String>,
     ) -> Result<(HashSet<String>, DateTime<Utc>), Stop> {
         let (mut there, mut asked_at) = (HashSet::new(), None);
-        let mut requests = requests(keys);
-        while let Some(mut keys) = requests.pop() {
+        let mut requests = key_requests(keys);
+        while let Some(keys) = requests.pop() {
             match self.look_once(lease, progress, &keys, &mut there).await {
                 Ok(at) => asked_at = asked_at.or(Some(at)),
-                // What is between here and the source may take less at a time than others do.
-                Err(Stop::Fault(fault)) if fault.kind == FaultKind::Invalid && keys.len() > 1 => {
-                    requests.push(keys.split_off(keys.len() / 2));
-                    requests.push(keys);
-                }
+                Err(Stop::Fault(fault)) => in_halves(&mut requests, keys, fault)?,
                 Err(stop) => return Err(stop),
             }
         }
@@ -240,7 +236,7 @@ impl Reconcile {
             let (keys, mut gone): (Vec<String>, Vec<String>) =
                 noted.into_iter().partition(|entity| table.key.kind.is_key(entity));
             let mut there = HashSet::new();
-            for keys in requests(keys.clone()) {
+            for keys in key_requests(keys.clone()) {
                 let query = RowQuery {
                     table,
                     scope: Scope::Keys(keys),
@@ -381,7 +377,7 @@ fn removed_with_its_key(table: Table, one: Appended) -> Appended {
 }
 
 /// Keys as requests of some thousand characters ask for them, however long each is: addresses are of bounded length.
-fn requests(keys: Vec<String>) -> Vec<Vec<String>> {
+pub(in crate::engine) fn key_requests(keys: Vec<String>) -> Vec<Vec<String>> {
     const MAX_CHARACTERS: usize = 6_000;
     let mut requests: Vec<Vec<String>> = Vec::new();
     let mut room = 0;
@@ -402,6 +398,20 @@ fn requests(keys: Vec<String>) -> Vec<Vec<String>> {
     requests
 }
 
+/// Has keys that were refused asked for in halves: what is between here and the source may take less at a time than others do.
+pub(in crate::engine) fn in_halves(
+    requests: &mut Vec<Vec<String>>,
+    mut keys: Vec<String>,
+    fault: Fault,
+) -> Result<(), Fault> {
+    if fault.kind != FaultKind::Invalid || keys.len() < 2 {
+        return Err(fault);
+    }
+    requests.push(keys.split_off(keys.len() / 2));
+    requests.push(keys);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,11 +429,11 @@ mod tests {
     #[test]
     fn ordinary_keys_are_one_request_and_long_ones_several() {
         let uuids: Vec<String> = (0..KEYS).map(|n| Uuid::from_u128(n as u128).to_string()).collect();
-        assert_eq!(requests(uuids.clone()), [uuids]);
+        assert_eq!(key_requests(uuids.clone()), [uuids]);
         let long: Vec<String> = (0..5).map(|n| format!("{n}{}", "é".repeat(400))).collect();
-        let asked = requests(long.clone());
+        let asked = key_requests(long.clone());
         assert_eq!(asked.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
         assert_eq!(asked.concat(), long);
-        assert!(requests(Vec::new()).is_empty());
+        assert!(key_requests(Vec::new()).is_empty());
     }
 }

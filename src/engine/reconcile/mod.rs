@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+pub(super) use gone::{in_halves, key_requests};
 pub use guard::DeleteLimits;
 use keys::KeySet;
 

@@ -9,7 +9,7 @@ use sluice::{
 
 use super::told;
 use crate::support::{
-    cli::run,
+    cli::{Outcome, run},
     eventually,
     folder::TestFolder,
     on_each_adapter,
@@ -23,7 +23,26 @@ on_each_adapter! {
     embedded: Embedded, real: Real;
     rows_of_another_project_or_key_are_read_though_they_changed_before_the_last_sync,
     a_key_that_is_called_otherwise_is_read_where_it_holds_the_same_values_and_refused_where_not,
+    a_key_that_is_called_otherwise_is_told_from_another_though_rows_were_deleted,
 }
+
+/// Runs a command with a table whose key, of this type, is called so at the source.
+async fn with_key(
+    place: &impl Place,
+    tables: &TestFolder,
+    (kind, from): (&str, &str),
+    arguments: &[&str],
+) -> Outcome {
+    let definition = format!(
+        "name = 'pess'\nabout = 'x'\nentity = 'pess'\nkey = {{ column = 'codigo', from = '{from}', type = '{kind}' }}\n\
+         time = {{ created = 'criado' }}\nevent = {{ categoria = 'c', evento = 'e' }}\n\
+         columns = [{{ name = 'criado', type = 'timestamp' }}]\n"
+    );
+    std::fs::write(tables.path().join("pess.toml"), definition).expect("written");
+    run(place.command(arguments)).await
+}
+
+const SYNC: [&str; 4] = ["sync", "pess", "--full", "--wait"];
 
 fn read_on() -> SyncRequest {
     SyncRequest { resume: true, ..request(table("leads")) }
@@ -96,15 +115,7 @@ async fn a_key_that_is_called_otherwise_is_read_where_it_holds_the_same_values_a
     let mut place = P::new().await;
     let tables = TestFolder::new();
     place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
-    let synced = async |from: &str| {
-        let definition = format!(
-            "name = 'pess'\nabout = 'x'\nentity = 'pess'\nkey = {{ column = 'codigo', from = '{from}', type = 'bigint' }}\n\
-             time = {{ created = 'criado' }}\nevent = {{ categoria = 'c', evento = 'e' }}\n\
-             columns = [{{ name = 'criado', type = 'timestamp' }}]\n"
-        );
-        std::fs::write(tables.path().join("pess.toml"), definition).expect("written");
-        run(place.command(&["sync", "pess", "--full", "--wait"])).await
-    };
+    let synced = async |from: &str| with_key(&place, &tables, ("bigint", from), &SYNC).await;
     let serve = |columns: Vec<SampleColumn>, rows: &[String]| {
         place.source().create_table("public", "pess", columns, rows).expect("rows");
     };
@@ -123,12 +134,68 @@ async fn a_key_that_is_called_otherwise_is_read_where_it_holds_the_same_values_a
     serve(columns, &days.map(row).collect::<Vec<_>>());
     let outcome = synced("id").await;
     assert_ne!(outcome.code, Some(0), "{outcome:?}");
-    assert!(format!("{outcome:?}").contains("none of the 3 stored rows"), "{outcome:?}");
+    assert!(format!("{outcome:?}").contains("none of the stored rows"), "{outcome:?}");
     let outcome = synced("numero").await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     let engine = place.engine().await;
     assert_eq!(value(&engine, "SELECT count(*) FROM pess").await, 3);
     assert_eq!(value(&engine, "SELECT count(*) FROM eventos_raw WHERE tipo_evento = 'pess'").await, 6);
     engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_key_that_is_called_otherwise_is_told_from_another_though_rows_were_deleted<P: Place>() {
+    let mut place = P::new().await;
+    let tables = TestFolder::new();
+    place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
+    let ran =
+        async |from: &str, arguments: &[&str]| with_key(&place, &tables, ("text", from), arguments).await;
+    // Keys of which a hundred make an address that proxies refuse. Each row was made some minutes after those before it.
+    let serve = |key: &str, rows: std::ops::Range<usize>, later: usize| {
+        let row = |n: usize| {
+            let (hour, minute) = ((n + later) / 60, (n + later) % 60);
+            let made = format!("2024-05-01T{hour:02}:{minute:02}:00+00:00");
+            json!({ key: format!("{n:03}-{}", "é".repeat(60)), "criado": made }).to_string()
+        };
+        let columns =
+            vec![SampleColumn::key(key, "text"), SampleColumn::new("criado", "timestamp with time zone")];
+        let rows: Vec<String> = rows.map(row).collect();
+        place.source().create_table("public", "pess", columns, &rows).expect("rows");
+    };
+    serve("codigo", 0..120, 0);
+    let outcome = ran("codigo", &SYNC).await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+
+    serve("novo", 0..20, 0);
+    place.source().take_requests();
+    let outcome = ran("novo", &SYNC).await;
+    assert_eq!(outcome.code, Some(0), "the newest hundred are gone, older ones are there: {outcome:?}");
+    let requests = place.source().take_requests();
+    let longest = requests.iter().flat_map(|request| &request.query).map(|(_, value)| value.len()).max();
+    assert!(longest.is_some_and(|bytes| bytes < 4_000), "{longest:?}");
+
+    let allowing = |rows| ["reconcile", "pess", "--wait", "--allow-deletes", rows];
+    let outcome = ran("novo", &allowing("100")).await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    serve("outro", 0..20, 7);
+    for arguments in [&SYNC[..], &allowing("20")[..]] {
+        let outcome = ran("outro", arguments).await;
+        assert_ne!(
+            outcome.code,
+            Some(0),
+            "the newest events are removals, and these are other rows: {outcome:?}"
+        );
+        assert!(outcome.all().contains("it holds other values than the key did"), "{outcome:?}");
+    }
+
+    serve("terceiro", 0..0, 0);
+    let outcome = ran("terceiro", &SYNC).await;
+    assert_ne!(outcome.code, Some(0), "{outcome:?}");
+    assert!(
+        outcome.all().contains("--allow-deletes N"),
+        "nothing tells whether they were deleted: {outcome:?}"
+    );
+    let outcome = ran("terceiro", &allowing("20")).await;
+    assert_eq!(outcome.code, Some(0), "somebody says so: {outcome:?}");
     place.clean_up().await;
 }
