@@ -15,7 +15,7 @@ use crate::{
     config::KafkaSettings,
     domain::{Table, TableName},
     fault::Fault,
-    log::{LogFacts, records_in},
+    log::{LogFacts, TopicLimits, records_in},
     next_step::{NextStep, Remark},
     sink::Sink,
     source::{BEGINNING, RowQuery, Scope},
@@ -323,8 +323,16 @@ impl Doctor {
     }
 }
 
+/// For how long, or how many bytes of, a topic's records are kept; `None` where its own retention removes none.
+fn kept_by_topic(limits: TopicLimits) -> Option<String> {
+    let hours = limits.retention.map(|kept| format!("for {} hours", kept.as_secs() / 3600));
+    let bytes = limits.retention_bytes.map(|bytes| format!("up to {bytes} bytes of a partition"));
+    let kept: Vec<String> = hours.into_iter().chain(bytes).collect();
+    (!kept.is_empty()).then(|| kept.join(", and "))
+}
+
 fn log_findings(part: &str, facts: LogFacts, own: Option<TimeDelta>) -> Vec<Finding> {
-    let mut findings = vec![match facts.retention {
+    let mut findings = vec![match kept_by_topic(facts.events) {
         None if let Some(kept) = own => Finding::ok(
             part,
             "retention",
@@ -334,11 +342,11 @@ fn log_findings(part: &str, facts: LogFacts, own: Option<TimeDelta>) -> Vec<Find
         Some(kept) => Finding::warning(
             part,
             "retention",
-            format!("records are kept for {} hours", kept.as_secs() / 3600),
-            "set the topic's retention.ms to -1: what is gone from the log can't be drained, and indices are rebuilt from the store then",
+            format!("records are kept {kept}"),
+            "set the topic's retention.ms and retention.bytes to -1: what is gone from the log can't be drained, and indices are rebuilt from the store then",
         ),
     }];
-    if facts.is_compacted {
+    if facts.events.is_compacted {
         findings.push(Finding::new(
             part,
             "compaction",
@@ -347,13 +355,23 @@ fn log_findings(part: &str, facts: LogFacts, own: Option<TimeDelta>) -> Vec<Find
             Some("set the topic's cleanup.policy to delete: until then nothing is appended; then sync all of each table".into()),
         ));
     }
-    if let Some(bytes) = facts.max_message_bytes.filter(|bytes| *bytes < KafkaSettings::MAX_MESSAGE_BYTES) {
+    let is_small = |bytes: &usize| *bytes < KafkaSettings::MAX_MESSAGE_BYTES;
+    if let Some(bytes) = facts.events.max_message_bytes.filter(is_small) {
         findings.push(Finding::warning(
             part,
             "largest record",
             format!("the topic takes records of at most {bytes} bytes"),
             "set the topic's max.message.bytes to that of KAFKA_MAX_MESSAGE_BYTES (8388608 unless set): larger rows are \
              parked as dead letters",
+        ));
+    }
+    if let Some(bytes) = facts.letters.max_message_bytes.filter(is_small) {
+        findings.push(Finding::warning(
+            part,
+            "largest dead letter",
+            format!("the dead letters' topic takes records of at most {bytes} bytes"),
+            "set that topic's max.message.bytes to that of KAFKA_MAX_MESSAGE_BYTES (8388608 unless set): of what is larger, \
+             its letter holds the beginning alone",
         ));
     }
     if let Some(replicas) = facts.replicas {
@@ -426,31 +444,33 @@ mod tests {
     #[test]
     fn a_topic_that_forgets_or_has_one_copy_is_warned_about() {
         let hour = std::time::Duration::from_hours(1);
+        let limits = TopicLimits::default();
         let kept = |replicas, under_replicated, retention| {
-            let facts = LogFacts {
-                partitions: 3,
-                replicas,
-                under_replicated,
-                retention,
-                letters_retention: None,
-                max_message_bytes: None,
-                is_compacted: false,
-            };
+            let events = TopicLimits { retention, ..limits };
+            let facts = LogFacts { partitions: 3, replicas, under_replicated, events, letters: limits };
             log_findings("kafka", facts, None).iter().map(|finding| finding.outcome).collect::<Vec<_>>()
         };
         assert_eq!(kept(Some(3), 0, None), [Outcome::Ok, Outcome::Ok]);
         assert_eq!(kept(Some(3), 1, Some(hour)), [Outcome::Warning, Outcome::Warning]);
         assert_eq!(kept(Some(1), 0, None), [Outcome::Ok, Outcome::Warning]);
         assert_eq!(kept(None, 0, None), [Outcome::Ok], "a log without brokers");
-        let compacted = LogFacts {
-            partitions: 3,
-            replicas: None,
-            under_replicated: 0,
-            retention: None,
-            letters_retention: None,
-            max_message_bytes: None,
-            is_compacted: true,
+        let of = |events, letters| {
+            let facts = LogFacts { partitions: 3, replicas: None, under_replicated: 0, events, letters };
+            log_findings("kafka", facts, None)
         };
-        assert_eq!(log_findings("kafka", compacted, None)[1].outcome, Outcome::Failed);
+        let compacted = TopicLimits { is_compacted: true, ..limits };
+        assert_eq!(of(compacted, limits)[1].outcome, Outcome::Failed);
+        let retention_bytes = Some(1_000);
+        let told = |retention| of(TopicLimits { retention, retention_bytes, ..limits }, limits).remove(0);
+        assert_eq!(told(None).outcome, Outcome::Warning);
+        assert_eq!(told(None).detail, "records are kept up to 1000 bytes of a partition");
+        assert_eq!(
+            told(Some(hour)).detail,
+            "records are kept for 1 hours, and up to 1000 bytes of a partition"
+        );
+        let small = TopicLimits { max_message_bytes: Some(1_048_588), ..limits };
+        let check = |findings: Vec<Finding>| findings[1].check.clone();
+        assert_eq!(check(of(small, limits)), "largest record");
+        assert_eq!(check(of(limits, small)), "largest dead letter");
     }
 }

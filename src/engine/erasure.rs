@@ -9,7 +9,7 @@
 
 mod whom;
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use chrono::Utc;
 use schemars::JsonSchema;
@@ -21,7 +21,7 @@ use super::{EngineError, EntityKey, dead_letters, shared::Shared};
 use crate::{
     domain::{Catalog, Table},
     fault::Fault,
-    log::{Extent, Position, Record, Topic},
+    log::{Extent, Position, Record, Topic, TopicLimits},
     store::{Resolution, Settled},
 };
 
@@ -430,13 +430,10 @@ impl Erasures {
                 Ok(facts) => {
                     remain(
                         log.name(),
-                        format!(
-                            "the topic's records, which nobody applies any more, {}",
-                            kept(facts.retention)
-                        ),
+                        format!("the topic's records, which nobody applies any more, {}", kept(facts.events)),
                     );
                     if !found.letters.is_empty() {
-                        let kept = kept(facts.letters_retention);
+                        let kept = kept(facts.letters);
                         remain(
                             log.name(),
                             format!("the dead letters' records, which nobody is shown any more, {kept}"),
@@ -472,9 +469,13 @@ impl Erasures {
 }
 
 /// How long a topic keeps its records.
-fn kept(retention: Option<Duration>) -> String {
-    match retention {
+fn kept(limits: TopicLimits) -> String {
+    match limits.retention {
         Some(retention) => format!("stay {} days at most", retention.as_secs().div_ceil(24 * 60 * 60)),
+        None if limits.retention_bytes.is_some() => {
+            "stay until newer ones fill the topic's retention.bytes: give the topic a retention.ms, too"
+                .to_owned()
+        }
         None => "stay for ever: give the topic a retention.ms, or new topics one by KAFKA_RETENTION_DAYS"
             .to_owned(),
     }

@@ -5,14 +5,14 @@
 //! open; a record only when store and index have applied it, and while no index is being built. The log goes first and what the
 //! store knows of it afterwards: interrupted in between, the next pass goes on.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Finding, lag, letters, shared::Shared, status::within};
 use crate::{
     fault::Fault,
-    log::{Extent, Position, Topic},
+    log::{Extent, Position, Topic, TopicLimits},
     next_step::NextStep,
 };
 
@@ -173,8 +173,8 @@ pub(super) async fn findings(shared: &Shared) -> Vec<Finding> {
     let mut findings = Vec::new();
     let (oldest, facts) = tokio::join!(within(log, oldest_open(shared)), within(log, shared.log.facts()));
     if let Ok(Some((at, since))) = oldest {
-        let kept = facts.ok().and_then(|facts| facts.letters_retention);
-        findings.push(letter_finding(log, at, since, kept, Utc::now()));
+        let limits = facts.map(|facts| facts.letters).unwrap_or_default();
+        findings.push(letter_finding(log, at, since, limits, Utc::now()));
     }
     if let Some(kept) = shared.settings.log_retention {
         let old = within(log, kept_records(shared, Utc::now() - kept)).await;
@@ -198,13 +198,21 @@ fn letter_finding(
     log: &str,
     at: Position,
     since: DateTime<Utc>,
-    kept: Option<Duration>,
+    limits: TopicLimits,
     now: DateTime<Utc>,
 ) -> Finding {
     const CHECK: &str = "oldest dead letter";
     let waits = format!("{}-{} waits since {}", at.partition, at.offset, since.format("%Y-%m-%dT%H:%M:%SZ"));
-    let gone = kept.and_then(|kept| since.checked_add_signed(TimeDelta::from_std(kept).ok()?));
+    let gone = limits.retention.and_then(|kept| since.checked_add_signed(TimeDelta::from_std(kept).ok()?));
     match gone.filter(|gone| *gone - now < LOST_SOON) {
+        None if let Some(bytes) = limits.retention_bytes => Finding::warning(
+            log,
+            CHECK,
+            format!(
+                "{waits}, and the topic's retention removes it once it holds more than {bytes} bytes, though nobody settled it"
+            ),
+            NextStep::SettleLetters,
+        ),
         None => Finding::ok(log, CHECK, waits),
         Some(gone) => Finding::warning(
             log,
@@ -220,6 +228,8 @@ fn letter_finding(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::engine::Outcome;
 
@@ -235,8 +245,9 @@ mod tests {
         let now = Utc::now();
         let (at, since) = (Position { partition: 0, offset: 7 }, now - TimeDelta::days(30));
         let told = |kept: Option<u64>| {
-            let finding =
-                letter_finding("kafka", at, since, kept.map(|days| Duration::from_hours(24 * days)), now);
+            let retention = kept.map(|days| Duration::from_hours(24 * days));
+            let limits = TopicLimits { retention, ..TopicLimits::default() };
+            let finding = letter_finding("kafka", at, since, limits, now);
             (finding.outcome, finding.detail)
         };
         assert!(told(None).1.starts_with("0-7 waits since "));
@@ -245,5 +256,7 @@ mod tests {
         }
         assert!(told(Some(10)).1.contains("though nobody settled it"), "it may be gone any moment");
         assert_eq!(told(Some(u64::MAX / 86_400_000)).0, Outcome::Ok, "for ever, in other words");
+        let bounded = TopicLimits { retention_bytes: Some(1_000), ..TopicLimits::default() };
+        assert_eq!(letter_finding("kafka", at, since, bounded, now).outcome, Outcome::Warning, "by its size");
     }
 }

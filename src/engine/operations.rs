@@ -69,7 +69,7 @@ fn next_step(notice: &Notice) -> &'static str {
         "erase again whom you erased since the state that was restored; otherwise nothing, once the lag is 0";
     match notice.kind {
         NoticeKind::RecordsRemoved => {
-            "nothing, once the tables were synced again; give the topic a retention.ms of -1"
+            "nothing, once the tables were synced again; give the topic a retention.ms and a retention.bytes of -1"
         }
         NoticeKind::SinkReplaced if notice.is_of_store() => ERASE_AGAIN,
         NoticeKind::StoreWentBack => ERASE_AGAIN,

@@ -87,7 +87,20 @@ pub fn records_in(extents: &[Extent]) -> u64 {
     extents.iter().map(|extent| u64::try_from(extent.high - extent.low).unwrap_or_default()).sum()
 }
 
-/// How the events topic is kept.
+/// What a topic's configuration says of its records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TopicLimits {
+    /// How long they are kept; `None` for ever.
+    pub retention: Option<Duration>,
+    /// How many bytes of them a partition keeps; `None` however many.
+    pub retention_bytes: Option<u64>,
+    /// The largest; `None` where only the setting bounds it, or the user may not ask.
+    pub max_message_bytes: Option<usize>,
+    /// Of records with one key only the last are kept.
+    pub is_compacted: bool,
+}
+
+/// How the events topic is spread, and what the log keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogFacts {
     pub partitions: usize,
@@ -95,14 +108,8 @@ pub struct LogFacts {
     pub replicas: Option<usize>,
     /// Partitions with a copy that is behind.
     pub under_replicated: usize,
-    /// How long records are kept; `None` for ever.
-    pub retention: Option<Duration>,
-    /// How long dead letters are kept; `None` for ever.
-    pub letters_retention: Option<Duration>,
-    /// The largest record the topic allows; `None` where only the setting bounds it.
-    pub max_message_bytes: Option<usize>,
-    /// Of records with one key only the last are kept.
-    pub is_compacted: bool,
+    pub events: TopicLimits,
+    pub letters: TopicLimits,
 }
 
 /// Where reading of an assigned partition starts.
@@ -333,7 +340,7 @@ pub trait Log: Send + Sync {
         Ok(())
     }
 
-    /// How the events topic is kept.
+    /// How the topics are kept.
     ///
     /// # Errors
     /// When the log can't be reached or does not tell.

@@ -112,7 +112,7 @@ impl Notice {
             NoticeKind::RecordsRemoved => format!(
                 "records {from} to {} of partition {partition} were removed from the log before {part} had applied them \
                  (its retention, or somebody deleted records): the next syncs append all rows again; set the topic's \
-                 retention.ms to -1",
+                 retention.ms and retention.bytes to -1",
                 to - 1
             ),
             NoticeKind::LogCut => format!(
@@ -298,6 +298,8 @@ mod tests {
                 noticed_at: DateTime::UNIX_EPOCH,
             };
             let sentence = notice.sentence();
+            let is_removed = kind == NoticeKind::RecordsRemoved;
+            assert_eq!(sentence.contains("retention.ms and retention.bytes to -1"), is_removed, "{sentence}");
             let of = |part: &str| Notice { part: part.to_owned(), ..notice.clone() };
             let names_the_erased = |part| of(part).sentence().contains("erase them again");
             for store in ["postgres/leads", "sqlite", "sqlite/leads"] {

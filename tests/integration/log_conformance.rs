@@ -412,7 +412,7 @@ async fn dead_letters_are_counted_apart_from_events<B: LogBench>() {
     assert_eq!(read_back[0].headers.len(), sent[3].headers.len());
     assert!(read_back[0].appended_at.is_some());
     let facts = log.facts().await.expect("facts");
-    assert_eq!((facts.retention, facts.under_replicated), (None, 0), "an event is kept for ever");
+    assert_eq!((facts.events.retention, facts.under_replicated), (None, 0), "an event is kept for ever");
     assert_eq!(log.extents().await.expect("extents").iter().map(|extent| extent.high).sum::<i64>(), 9);
     let mut reader = log.reader("g").await.expect("a reader");
     join(&mut *reader, StartAt::Beginning).await;

@@ -43,11 +43,12 @@ async fn topics_are_created_to_keep_their_records_as_long_as_the_setting_says() 
     log.ensure_topics().await.expect("topics");
     let month = Some(Duration::from_hours(30 * 24));
     let facts = log.facts().await.expect("facts");
-    assert_eq!((facts.retention, facts.letters_retention), (month, month));
+    assert_eq!((facts.events.retention, facts.letters.retention), (month, month));
     Kafka(settings).clean_up().await;
     let bench = Kafka::new().await;
     let facts = bench.open().await.facts().await.expect("facts");
-    assert_eq!((facts.retention, facts.letters_retention), (None, None), "for ever unless somebody says so");
+    let limits = [facts.events, facts.letters].map(|of| (of.retention, of.retention_bytes));
+    assert_eq!(limits, [(None, None); 2], "for ever unless somebody says so");
     bench.clean_up().await;
 }
 
@@ -55,12 +56,15 @@ async fn topics_are_created_to_keep_their_records_as_long_as_the_setting_says() 
 async fn nothing_is_appended_to_a_topic_that_somebody_had_compacted() {
     let settings = settings();
     let admin: AdminClient<DefaultClientContext> = config().create().expect("an admin client");
-    let compacted =
-        NewTopic::new(&settings.topic, 1, TopicReplication::Fixed(1)).set("cleanup.policy", "compact,delete");
+    let compacted = NewTopic::new(&settings.topic, 1, TopicReplication::Fixed(1))
+        .set("cleanup.policy", "compact,delete")
+        .set("retention.bytes", "100000000");
     admin.create_topics(&[compacted], &AdminOptions::new()).await.expect("created");
     let log = KafkaLog::connect(&settings).expect("a log");
     log.ensure_topics().await.expect("topics");
-    assert!(log.is_compacted().await.expect("told") && log.facts().await.expect("facts").is_compacted);
+    let events = log.facts().await.expect("facts").events;
+    assert!(log.is_compacted().await.expect("told") && events.is_compacted);
+    assert_eq!(events.retention_bytes, Some(100_000_000));
     let fault = log.append(Topic::Events, records(3)).await.expect_err("refused");
     assert_eq!(fault.kind, FaultKind::Misconfigured);
     assert!(fault.message.contains("the topic is compacted"), "{fault}");

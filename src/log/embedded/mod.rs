@@ -15,7 +15,7 @@ use rusqlite::{OptionalExtension as _, params};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use self::reader::EmbeddedReader;
-use super::{ERASED, Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, Topic};
+use super::{ERASED, Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, Topic, TopicLimits};
 use crate::{
     config::KafkaSettings,
     domain::Event,
@@ -277,10 +277,8 @@ impl Log for EmbeddedLog {
             partitions,
             replicas: None,
             under_replicated: 0,
-            retention: None,
-            letters_retention: None,
-            max_message_bytes: None,
-            is_compacted: false,
+            events: TopicLimits::default(),
+            letters: TopicLimits::default(),
         })
     }
 }

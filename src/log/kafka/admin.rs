@@ -23,7 +23,7 @@ use super::{
 use crate::{
     deadline,
     fault::Fault,
-    log::{Extent, LogFacts, Position},
+    log::{Extent, LogFacts, Position, TopicLimits},
 };
 
 /// A topic that has to exist.
@@ -35,17 +35,6 @@ pub(super) struct WantedTopic {
     pub(super) max_message_bytes: usize,
     /// How long it keeps its records; `None` for ever.
     pub(super) retention: Option<Duration>,
-}
-
-/// What a topic's configuration says of its records.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct TopicLimits {
-    /// How long they are kept; `None` for ever.
-    pub(super) retention: Option<Duration>,
-    /// The largest; `None` where the user may not ask.
-    pub(super) max_message_bytes: Option<usize>,
-    /// Of records with one key only the last are kept.
-    pub(super) is_compacted: bool,
 }
 
 /// What these partitions hold: two questions to each broker, however many partitions it leads.
@@ -178,10 +167,8 @@ impl Admin {
             partitions: partitions.len(),
             replicas: partitions.iter().map(|one| one.replicas().len()).min(),
             under_replicated: partitions.iter().filter(|one| one.isr().len() < one.replicas().len()).count(),
-            retention: None,
-            letters_retention: None,
-            max_message_bytes: None,
-            is_compacted: false,
+            events: TopicLimits::default(),
+            letters: TopicLimits::default(),
         })
     }
 
@@ -253,8 +240,9 @@ pub(super) async fn topic_limits(
     };
     let value = |name| resource.get(name).and_then(|entry| entry.value.as_ref());
     Ok(TopicLimits {
-        // A negative one is for ever.
+        // A negative one is none.
         retention: value("retention.ms").and_then(|value| value.parse().ok()).map(Duration::from_millis),
+        retention_bytes: value("retention.bytes").and_then(|value| value.parse().ok()),
         max_message_bytes: value("max.message.bytes").and_then(|value| value.parse().ok()),
         is_compacted: value("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
     })
@@ -307,6 +295,7 @@ pub(super) async fn create_topics(
         .map(|(topic, (max_message_bytes, retention))| {
             NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(topic.replication_factor))
                 .set("retention.ms", retention)
+                .set("retention.bytes", "-1")
                 .set("max.message.bytes", max_message_bytes)
                 .set("cleanup.policy", "delete")
         })

@@ -23,13 +23,13 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use self::{
-    admin::{Admin, TopicLimits, WantedTopic},
+    admin::{Admin, WantedTopic},
     client::Config,
     producer::Producer,
     reader::KafkaReader,
     topic_id::TopicId,
 };
-use super::{Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, Topic};
+use super::{Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, Topic, TopicLimits};
 use crate::{backoff::Backoff, config::KafkaSettings, deadline, fault::Fault, identity::Identity};
 
 const PART: &str = "kafka";
@@ -264,12 +264,8 @@ impl Log for KafkaLog {
     async fn facts(&self) -> Result<LogFacts, Fault> {
         let topic = self.events.name.clone();
         let mut facts = self.ask(move |admin| admin.facts(&topic)).await?;
-        let limits = admin::topic_limits(&self.config, self.timeout, &self.events.name).await?;
-        facts.retention = limits.retention;
-        facts.is_compacted = limits.is_compacted;
-        let letters = &self.dead_letters.name;
-        facts.letters_retention = admin::topic_limits(&self.config, self.timeout, letters).await?.retention;
-        facts.max_message_bytes = limits.max_message_bytes;
+        facts.events = admin::topic_limits(&self.config, self.timeout, &self.events.name).await?;
+        facts.letters = admin::topic_limits(&self.config, self.timeout, &self.dead_letters.name).await?;
         Ok(facts)
     }
 }
