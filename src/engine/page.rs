@@ -39,6 +39,13 @@ pub(super) struct Rows<'a> {
     erased: u64,
 }
 
+/// The largest records that the log's topics take.
+#[derive(Clone, Copy, Default)]
+pub(super) struct RecordLimits {
+    pub(super) event: usize,
+    pub(super) letter: usize,
+}
+
 /// What is asked of a sync, as far as a page is concerned.
 #[derive(Clone, Copy)]
 pub(super) struct Asked {
@@ -47,8 +54,7 @@ pub(super) struct Asked {
     pub(super) reappend: bool,
     /// The most events to append.
     pub(super) events: u64,
-    /// The largest record that the log takes.
-    pub(super) max_record: usize,
+    pub(super) limits: RecordLimits,
     /// The store holds numbers as doubles.
     pub(super) doubles: bool,
     /// The span that the page was read in, where it is to be followed.
@@ -182,8 +188,8 @@ impl Outgoing {
             misfits.extend(event.row(row.table).beyond_doubles().map(|column| (column, DOUBLES)));
         }
         let mut record = event_record(&event, asked.sync_id);
-        bear(&mut record, asked.parent, asked.max_record);
-        let (size, limit) = (record.size(), asked.max_record);
+        bear(&mut record, asked.parent, asked.limits.event);
+        let (size, limit) = (record.size(), asked.limits.event);
         let (record, letter) = if size > limit {
             let letter = dead_letters::from_large_row(row, size, limit, asked.sync_id, Utc::now());
             // It was not appended: once the log takes it, it is new.
@@ -198,7 +204,7 @@ impl Outgoing {
     fn letter(table: Table, row: &Json, error: &RowError, asked: Asked) -> Self {
         let letter = dead_letters::row_letter_id(table, row);
         Self {
-            record: dead_letters::from_row(table, row, error, asked.sync_id, asked.max_record, Utc::now()),
+            record: dead_letters::from_row(table, row, error, asked.sync_id, asked.limits.letter, Utc::now()),
             appended: Appended { entity: letter.to_string(), event: letter, versao: 0, removed: false },
             modified: None,
             misfits: Vec::new(),
@@ -230,7 +236,7 @@ mod tests {
         sync_id: Uuid::nil(),
         reappend: false,
         events: 10,
-        max_record: 100_000,
+        limits: RecordLimits { event: 100_000, letter: 100_000 },
         doubles: false,
         parent: None,
     };
@@ -278,7 +284,7 @@ mod tests {
         let taken = Rows::read(table, &page, &ledger).take(ASKED, HashMap::new());
         assert_eq!((taken.erased, taken.events.len(), taken.letters.len()), (1, 1, 0));
         assert!(taken.appended.contains_key(&Uuid::from_u128(2).to_string()));
-        let large = Asked { max_record: 0, ..ASKED };
+        let large = Asked { limits: RecordLimits::default(), ..ASKED };
         assert_eq!(Rows::read(table, &page, &ledger).take(large, HashMap::new()).letters.len(), 1);
     }
 
@@ -319,11 +325,24 @@ mod tests {
         let page = page(&[row(1), row(2)]);
         let cut = taken(&page, Asked { events: 1, ..ASKED }, HashMap::new());
         assert!(cut.cut && cut.events.len() == 1 && cut.appended.len() == 1);
-        let large = taken(&page, Asked { max_record: 1_000, ..ASKED }, HashMap::new());
+        let small = Asked { limits: RecordLimits { event: 1_000, letter: 100_000 }, ..ASKED };
+        let large = taken(&page, small, HashMap::new());
         assert_eq!((large.events.len(), large.letters.len(), large.cut), (0, 2, false));
-        let again = taken(&page, Asked { max_record: 1_000, ..ASKED }, large.appended.clone());
+        let again = taken(&page, small, large.appended.clone());
         assert_eq!((again.events.len(), again.letters.len(), again.unchanged), (0, 0, 2), "parked once");
         let raised = taken(&page, ASKED, large.appended);
         assert_eq!((raised.events.len(), raised.letters.len()), (2, 0), "the limit was raised, as advised");
+    }
+
+    #[test]
+    fn a_row_without_a_key_is_parked_in_a_letter_that_its_own_topic_takes() {
+        let page = page(&[json!({"nome": "x".repeat(10_000)})]);
+        let size = |letter| {
+            let limits = RecordLimits { letter, ..ASKED.limits };
+            let taken = taken(&page, Asked { limits, ..ASKED }, HashMap::new());
+            taken.letters.iter().map(|(letter, _)| letter.size()).sum::<usize>()
+        };
+        assert!(size(100_000) > 10_000, "whole, as far as its topic takes it");
+        assert!((1..=5_000).contains(&size(5_000)), "however large the events may be");
     }
 }

@@ -8,7 +8,7 @@ use futures::future::OptionFuture;
 use tracing::{info, warn};
 
 use super::{
-    page::{self, Asked, Misfits, Rows},
+    page::{self, Asked, Misfits, RecordLimits, Rows},
     sync::{Stopped, SyncRun, raise},
 };
 use crate::{
@@ -35,7 +35,7 @@ impl SyncRun {
         lease: &mut dyn SyncLease,
         query: &RowQuery,
         first: ReadPage,
-        max_record: usize,
+        limits: RecordLimits,
         progress: &mut SyncProgress,
         read_up_to: &mut Option<DateTime<Utc>>,
     ) -> Result<Stopped, Fault> {
@@ -54,8 +54,7 @@ impl SyncRun {
             let bytes: usize = page.rows.iter().map(Json::size).sum();
             let mut ahead =
                 pin!(OptionFuture::from(page.next.as_ref().map(|token| self.fetch(query, Some(token)))));
-            let appending =
-                span.around(self.append_page(lease, &page, left, max_record, progress, &mut misfits));
+            let appending = span.around(self.append_page(lease, &page, left, limits, progress, &mut misfits));
             // The source answers while the log does, unless its answer may not be wanted.
             let (appended, came) = if left <= page.rows.len() as u64 || bytes > MAX_AHEAD {
                 (appending.await, None)
@@ -88,7 +87,7 @@ impl SyncRun {
         lease: &mut dyn SyncLease,
         page: &Page,
         left: u64,
-        max_record: usize,
+        limits: RecordLimits,
         progress: &mut SyncProgress,
         misfits: &mut Misfits,
     ) -> Result<(Option<DateTime<Utc>>, bool), Fault> {
@@ -105,7 +104,7 @@ impl SyncRun {
             sync_id: self.id,
             reappend: self.request.reappend,
             events: left,
-            max_record,
+            limits,
             doubles: self.store.holds_doubles(),
             parent: traces::current(),
         };

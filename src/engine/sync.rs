@@ -18,7 +18,11 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{
-    appender::Appender, erased::Erased, metrics::Flow, page::TOLERATED_SKEW, patience::patiently,
+    appender::Appender,
+    erased::Erased,
+    metrics::Flow,
+    page::{RecordLimits, TOLERATED_SKEW},
+    patience::patiently,
     window::Window,
 };
 use crate::{
@@ -184,7 +188,7 @@ impl SyncRun {
         let mut reading =
             Reading { window: plan(began, began), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
         reading.outcome = async {
-            let limit = patiently(&self.cancel, || self.log.max_record(Topic::Events)).await?;
+            let limits = self.record_limits().await?;
             if let Some(from) = &self.unremembered {
                 self.read_back(lease, from, progress).await?;
             }
@@ -219,7 +223,7 @@ impl SyncRun {
                 reading.window.read_since(query.since);
             }
             let Some(first) = fetched.transpose()? else { return Ok(Stopped::Cancelled) };
-            self.append_pages(lease, &query, first, limit, progress, &mut reading.read_up_to).await
+            self.append_pages(lease, &query, first, limits, progress, &mut reading.read_up_to).await
         }
         .await;
         reading
@@ -295,6 +299,12 @@ impl SyncRun {
 
     pub(super) async fn extents(&self) -> Result<Vec<Extent>, Fault> {
         patiently(&self.cancel, || self.log.extents()).await
+    }
+
+    pub(super) async fn record_limits(&self) -> Result<RecordLimits, Fault> {
+        let event = patiently(&self.cancel, || self.log.max_record(Topic::Events)).await?;
+        let letter = patiently(&self.cancel, || self.log.max_record(Topic::DeadLetters)).await?;
+        Ok(RecordLimits { event, letter })
     }
 
     /// What went into another topic than this sync began with is remembered of neither.

@@ -41,7 +41,7 @@ use keys::KeySet;
 
 use super::{
     EngineError, dead_letters, lag,
-    page::Misfits,
+    page::{Misfits, RecordLimits},
     patience::patiently,
     reading,
     shared::Shared,
@@ -53,7 +53,7 @@ use crate::{
     fail_point,
     fault::{Fault, FaultKind},
     index::Index,
-    log::{Extent, Position, Topic},
+    log::{Extent, Position},
     sink::Sink,
     source::{BEGINNING, Page, PageToken, RowQuery, Scope},
     store::{
@@ -101,7 +101,7 @@ pub(super) struct Reconcile {
     /// The reading was begun by another run.
     is_resumed: bool,
     pub(super) misfits: Misfits,
-    pub(super) max_record: usize,
+    pub(super) limits: RecordLimits,
     /// Cancelled when the process is asked to end.
     closing: CancellationToken,
 }
@@ -209,7 +209,7 @@ impl Reconcile {
             known: 0,
             is_resumed: false,
             misfits: Misfits::new(),
-            max_record: 0,
+            limits: RecordLimits::default(),
             closing: shared.closing.clone(),
         }
     }
@@ -267,7 +267,7 @@ impl Reconcile {
         let run = &self.run;
         let letters = patiently(&run.cancel, || run.log.dead_letter_extents()).await?;
         run.check_letters().await?;
-        self.max_record = patiently(&run.cancel, || run.log.max_record(Topic::Events)).await?;
+        self.limits = run.record_limits().await?;
         progress.recount_since = self.owed_recount().await?;
         if let Some(from) = self.run.unremembered.clone() {
             self.run.read_back(lease, &from, progress).await?;
@@ -456,10 +456,11 @@ impl Reconcile {
         progress: &mut SyncProgress,
         page: Page,
     ) -> Result<(), Fault> {
-        let limit = self.max_record;
+        let limits = self.limits;
         // Rows that are asked for again were counted as the table was read.
         let counted = (progress.shared_keys, progress.erased);
-        let appended = self.run.append_page(lease, &page, u64::MAX, limit, progress, &mut self.misfits).await;
+        let appended =
+            self.run.append_page(lease, &page, u64::MAX, limits, progress, &mut self.misfits).await;
         (progress.shared_keys, progress.erased) = counted;
         appended.map(drop)
     }
