@@ -22,7 +22,7 @@ use crate::{
     domain::{Catalog, Table},
     fault::Fault,
     log::{Extent, Position, Record, Topic, TopicLimits},
-    store::{Resolution, Settled},
+    store::{AlertRule, Resolution, Settled},
 };
 
 /// Letters read at a time.
@@ -382,6 +382,33 @@ impl Erasures {
         Ok(letters)
     }
 
+    /// Schedules and alerts that ask by columns that may name somebody: they go on as they were asked for.
+    async fn standing_conditions(&self, targets: &[(Table, Vec<String>)]) -> Result<Vec<String>, Fault> {
+        let store = &self.shared.store;
+        let mut standing = Vec::new();
+        for schedule in store.schedules().await? {
+            standing.push(("the schedule of", schedule.request.table, schedule.request.conditions));
+        }
+        for alert in store.alerts(false).await? {
+            if let AlertRule::Row { table, conditions } = alert.rule {
+                standing.push(("an alert about rows of", table, conditions));
+            }
+        }
+        let mut told = Vec::new();
+        for (what, of, conditions) in standing {
+            let Some((table, _)) = targets.iter().find(|(table, _)| table.name() == of.0) else { continue };
+            let asked = |column: &&str| conditions.iter().any(|condition| condition.column == *column);
+            let columns: Vec<&str> = table.definition().naming_columns().filter(asked).collect();
+            if !columns.is_empty() {
+                told.push(format!(
+                    "{what} {of} asks by {}: look whether it names them, and remove it if so",
+                    columns.join(", ")
+                ));
+            }
+        }
+        Ok(told)
+    }
+
     /// What is still somewhere, and for how long.
     async fn remains(&self, found: &Found, namesakes: &Namesakes, keeps_records: bool) -> Vec<Remainder> {
         let Shared { source, log, store, index, .. } = &*self.shared;
@@ -424,6 +451,15 @@ impl Erasures {
         }
         for what in namesakes.told() {
             remain(store.name(), what);
+        }
+        match self.standing_conditions(&found.targets).await {
+            Ok(conditions) => conditions.into_iter().for_each(|what| remain(store.name(), what)),
+            Err(fault) => remain(
+                store.name(),
+                format!(
+                    "it could not be asked whether a schedule or an alert names them ({fault}); look at both"
+                ),
+            ),
         }
         if keeps_records {
             match log.facts().await {

@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn a_row_of_an_erased_entity_is_neither_appended_nor_parked() {
         let table = Catalog::built_in().get("leads").expect("leads");
-        let erased = ErasureLedger::digest(b"s", table, &Uuid::from_u128(1).to_string());
+        let erased = ErasureLedger::digest(b"s", "leads", &Uuid::from_u128(1).to_string());
         let ledger = ErasureLedger::new(Uuid::nil(), b"s".to_vec(), [erased].into());
         let page = page(&[json!({"id": Uuid::from_u128(1)}), json!({"id": Uuid::from_u128(2)})]);
         let taken = Rows::read(table, &page, &ledger).take(ASKED, HashMap::new());

@@ -56,7 +56,8 @@ pub trait Erasures: Send + Sync {
     ) -> Result<Vec<String>, Fault>;
 
     /// Writes keys, each in its one spelling, into the ledger and removes whatever the store has of their entities:
-    /// rows, events, marks. The rollup is counted anew where events were in it. Repeating it changes nothing. `None` where
+    /// rows, events, marks, and what syncs were asked for by columns that may name them. The rollup is counted anew where
+    /// events were in it. Repeating it changes nothing. `None` where
     /// neither the store nor its ledger has anything of them: then the ledger is not written, unless they are known
     /// `elsewhere`.
     ///

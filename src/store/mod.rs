@@ -502,6 +502,9 @@ fn kept_out(table: &str) -> String {
     format!("a trigger or a rule that somebody added keeps it out of {table} and says nothing")
 }
 
+/// What stands in the history of syncs where a value was that may name somebody who was erased.
+const FORGOTTEN: &str = "***";
+
 /// What an erasure learns when it leaves rows behind; none of it was done.
 fn not_erased(part: &'static str, table: &str) -> Fault {
     Fault::misconfigured(

@@ -9,7 +9,8 @@ use sluice::{
         Engine, EngineError, EntityKey, ErasureReport, ErasureRequest, LetterFilter, Selection, SyncPhase,
     },
     index::IndexName,
-    store::Reconciliation,
+    source::Condition,
+    store::{Reconciliation, SyncRequest},
 };
 
 use crate::{
@@ -141,6 +142,11 @@ async fn an_erased_lead_is_found_nowhere_and_nobody_else_is_touched<P: Place>() 
     sync(&engine, request(table("leads"))).await;
     eventually("her letter is parked", async || engine.letters.open_count().await.expect("a count") == 1)
         .await;
+    let by = |text: &str| vec![Condition::parse(text).expect("a condition")];
+    let of_hers = SyncRequest { conditions: by(&format!("email={EMAIL}")), ..request(table("leads")) };
+    sync(&engine, of_hers).await;
+    let of_another = SyncRequest { conditions: by("nome=Ana"), ..request(table("leads")) };
+    engine.schedules.put(&of_another, 3600.0, "a test").await.expect("scheduled");
     delete_at_source(&place);
     let others: Vec<Value> = rows(
         &engine,
@@ -159,6 +165,8 @@ async fn an_erased_lead_is_found_nowhere_and_nobody_else_is_touched<P: Place>() 
     assert_eq!(count("dead letters"), Some(1), "{report:?}");
     assert!(!report.remains.iter().any(|one| one.what.contains("still stand")), "{report:?}");
     assert!(report.remains.iter().any(|one| one.place == "backups"), "{report:?}");
+    let standing = |one: &str| one.starts_with("the schedule of leads asks by nome: look");
+    assert!(report.remains.iter().any(|one| standing(&one.what)), "{report:?}");
 
     assert_nothing_of_her(&place, &engine).await;
     assert_eq!(engine.letters.open_count().await.expect("a count"), 0);

@@ -1,6 +1,9 @@
 //! What a table is: one TOML file a table, `tables/leads.toml` for example. Nothing else names a column.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter,
+};
 
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
@@ -314,6 +317,19 @@ impl Definition {
     /// Whether a column of the project has a type here, or had by an earlier name; the key has.
     pub fn lists_source(&self, source: &str) -> bool {
         source == self.key_source() || self.columns.iter().any(|column| column.is_source(source))
+    }
+
+    /// The columns whose values may name somebody: the key, what is personal, what entities are looked up by or their events'
+    /// user is made of, and what refers to others.
+    pub fn naming_columns(&self) -> impl Iterator<Item = &str> {
+        let names = |column: &&Column| {
+            column.masked
+                || column.lookup
+                || column.refers_to.is_some()
+                || self.event.usuario.contains(&column.name)
+        };
+        let columns = self.columns.iter().filter(names).map(|column| column.name.as_str());
+        iter::once(self.key.column.as_str()).chain(columns)
     }
 
     /// The event of a row that is gone.

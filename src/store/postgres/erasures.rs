@@ -25,9 +25,9 @@ use super::{
     trim::{self, COUNTED},
 };
 use crate::{
-    domain::{ErasedDigest, ErasureLedger, Table},
+    domain::{ErasedDigest, ErasureLedger, Table, TableName},
     fault::Fault,
-    store::{ErasedRows, Erasures, not_erased},
+    store::{ErasedRows, Erasures, FORGOTTEN, SyncProgress, not_erased},
 };
 
 /// One lock for each of the database's schemas, which may each hold a store.
@@ -69,6 +69,34 @@ async fn ledger(
     .await?;
     let digests = digests.map(|digests| digests.into_iter().filter_map(|one| one.try_into().ok()).collect());
     Ok(digests.map(|digests: HashSet<ErasedDigest>| ErasureLedger::new(version, salt, digests)))
+}
+
+/// What is written of a sync. A reconciliation names keys, and may hold some from before they were erased; no erasure comes
+/// between this and the transaction's end.
+pub(super) async fn without_erased_keys(
+    transaction: &mut PgConnection,
+    table: &TableName,
+    progress: &SyncProgress,
+) -> Result<SyncProgress, sqlx::Error> {
+    let mut progress = progress.clone();
+    if let Some(report) = progress.reconcile.as_mut().filter(|report| !report.differences.is_empty()) {
+        sqlx::query(&format!("SELECT pg_advisory_xact_lock_shared({LOCK})"))
+            .execute(&mut *transaction)
+            .await?;
+        let salt: Vec<u8> =
+            sqlx::query_scalar("SELECT salt FROM sluice_erasure").fetch_one(&mut *transaction).await?;
+        let digest = |key: &str| ErasureLedger::digest(&salt, &table.0, key).to_vec();
+        let digests: Vec<Vec<u8>> = report.differences.iter().map(|one| digest(&one.key)).collect();
+        let erased: HashSet<Vec<u8>> =
+            sqlx::query_scalar("SELECT digest FROM sluice_erased WHERE digest = ANY($1)")
+                .bind(&digests)
+                .fetch_all(transaction)
+                .await?
+                .into_iter()
+                .collect();
+        report.differences.retain(|one| !erased.contains(&digest(&one.key)));
+    }
+    Ok(progress)
 }
 
 #[async_trait]
@@ -140,7 +168,7 @@ async fn erase(
     let salt: Vec<u8> =
         sqlx::query_scalar("SELECT salt FROM sluice_erasure").fetch_one(&mut *transaction).await?;
     let digests: Vec<Vec<u8>> =
-        keys.iter().map(|key| ErasureLedger::digest(&salt, table, key).to_vec()).collect();
+        keys.iter().map(|key| ErasureLedger::digest(&salt, table.name(), key).to_vec()).collect();
     let new = sqlx::query(
         "INSERT INTO sluice_erased (digest, table_name) SELECT DISTINCT d, $2 FROM unnest($1::bytea[]) AS d
          ON CONFLICT DO NOTHING",
@@ -181,6 +209,7 @@ async fn erase(
         let gone = sqlx::query(statement).bind(table.name()).bind(keys).execute(&mut *transaction).await?;
         marks += gone.rows_affected();
     }
+    forget_conditions(&mut transaction, table).await?;
     let erased = ErasedRows { entities, events, marks, new };
     if !elsewhere && erased.are_strangers(keys.len()) {
         transaction.rollback().await?;
@@ -192,6 +221,24 @@ async fn erase(
     }
     transaction.commit().await?;
     Ok(Ok(Some(erased)))
+}
+
+/// What syncs were asked for by columns that may name somebody: whom a pattern means is not known, so it goes for all.
+async fn forget_conditions(transaction: &mut PgConnection, table: Table) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE sluice_syncs SET request = jsonb_set(request, '{conditions}', (
+             SELECT jsonb_agg(CASE
+                 WHEN c ->> 'column' = ANY($2) THEN jsonb_set(c, '{value}', to_jsonb($3::text)) ELSE c END ORDER BY n)
+             FROM jsonb_array_elements(request -> 'conditions') WITH ORDINALITY AS e(c, n)))
+         WHERE table_name = $1 AND EXISTS (
+             SELECT FROM jsonb_array_elements(request -> 'conditions') AS c WHERE c ->> 'column' = ANY($2))",
+    )
+    .bind(table.name())
+    .bind(table.definition().naming_columns().collect::<Vec<_>>())
+    .bind(FORGOTTEN)
+    .execute(transaction)
+    .await?;
+    Ok(())
 }
 
 /// A table that still holds something of these, or not the mark that they are erased.

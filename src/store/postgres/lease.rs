@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::{
     connection::{Connector, bounded},
+    erasures::without_erased_keys,
     faults::{self, PART},
     syncs::{self, lease_lock},
 };
@@ -169,11 +170,12 @@ async fn checkpoint(
     appended: &[Appended],
 ) -> Result<Option<Control>, sqlx::Error> {
     let mut transaction = session.begin().await?;
+    let progress = without_erased_keys(&mut transaction, table, progress).await?;
     let cancel: Option<bool> = sqlx::query_scalar(
         "UPDATE sluice_syncs SET progress = $2 WHERE id = $1 AND state = 'running' RETURNING cancel_requested",
     )
     .bind(sync)
-    .bind(Json(progress))
+    .bind(Json(&progress))
     .fetch_optional(&mut *transaction)
     .await?;
     let Some(cancel) = cancel else { return Ok(None) };
@@ -191,13 +193,14 @@ async fn finish(
     end: &SyncEnd,
 ) -> Result<bool, sqlx::Error> {
     let mut transaction = session.begin().await?;
+    let progress = without_erased_keys(&mut transaction, table, &end.progress).await?;
     let finished = sqlx::query(
         "UPDATE sluice_syncs SET state = $2, progress = $3, error = $4, finished_at = now()
          WHERE id = $1 AND state = 'running'",
     )
     .bind(sync)
     .bind(end.state.as_str())
-    .bind(Json(&end.progress))
+    .bind(Json(&progress))
     // A text may hold anything but this.
     .bind(end.error.as_ref().map(|error| error.replace('\0', "")))
     .execute(&mut *transaction)

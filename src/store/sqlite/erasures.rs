@@ -22,7 +22,7 @@ use crate::{
     domain::{ErasedDigest, ErasureLedger, Table},
     fault::Fault,
     store::{
-        ErasedRows, Erasures, not_erased,
+        ErasedRows, Erasures, FORGOTTEN, not_erased,
         rollup::{WINDOW, window},
     },
 };
@@ -140,7 +140,7 @@ fn erase(db: &Transaction<'_>, table: Table, keys: &[String]) -> rusqlite::Resul
     let mut windows = BTreeSet::new();
     let entity = format!("DELETE FROM \"{table}\" WHERE \"{}\" = ?", table.definition().key.column);
     for key in keys {
-        let digest = ErasureLedger::digest(&salt, table, key);
+        let digest = ErasureLedger::digest(&salt, table.name(), key);
         erased.new += changed(db.execute(
             "INSERT INTO sluice_erased VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
             params![digest, table.name(), now],
@@ -181,10 +181,28 @@ fn erase(db: &Transaction<'_>, table: Table, keys: &[String]) -> rusqlite::Resul
     if erased.new > 0 {
         db.execute("UPDATE sluice_erasure SET version = ?", [Uuid::new_v4().to_string()])?;
     }
+    forget_conditions(db, table)?;
     for (begin, categoria, evento) in windows {
         recount(db, begin, &categoria, &evento)?;
     }
     Ok(erased)
+}
+
+/// What syncs were asked for by columns that may name somebody: whom a pattern means is not known, so it goes for all.
+fn forget_conditions(db: &Transaction<'_>, table: Table) -> rusqlite::Result<()> {
+    let columns = json!(table.definition().naming_columns().collect::<Vec<_>>()).to_string();
+    db.execute(
+        "UPDATE sluice_syncs SET request = json_set(request, '$.conditions', json((
+             SELECT json_group_array(json(CASE
+                 WHEN json_extract(c.value, '$.column') IN (SELECT value FROM json_each(?2))
+                 THEN json_set(c.value, '$.value', ?3) ELSE c.value END))
+             FROM json_each(request, '$.conditions') AS c)))
+         WHERE table_name = ?1 AND EXISTS (
+             SELECT 1 FROM json_each(request, '$.conditions') AS c
+             WHERE json_extract(c.value, '$.column') IN (SELECT value FROM json_each(?2)))",
+        params![table.name(), columns, FORGOTTEN],
+    )?;
+    Ok(())
 }
 
 /// A table that still holds something of these, or not the mark that they are erased.
@@ -202,7 +220,7 @@ fn left_over(db: &Transaction<'_>, table: Table, keys: &[String]) -> rusqlite::R
         if holds(&entity, &rows::key(table, key), key)? {
             return Ok(Some(table.name()));
         }
-        if !holds(marked, &ErasureLedger::digest(&salt, table, key), &table.name())? {
+        if !holds(marked, &ErasureLedger::digest(&salt, table.name(), key), &table.name())? {
             return Ok(Some("sluice_erased"));
         }
         for (of_marks, entity) in [

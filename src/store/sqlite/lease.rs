@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -16,7 +17,7 @@ use uuid::Uuid;
 
 use super::{PART, rows::instant};
 use crate::{
-    domain::TableName,
+    domain::{ErasureLedger, TableName},
     embedded::EmbeddedDb,
     fault::Fault,
     store::{
@@ -257,15 +258,16 @@ impl SyncLease for SqliteLease {
     }
 
     async fn checkpoint(&mut self, progress: &SyncProgress, appended: &[Appended]) -> Result<Control, Fault> {
-        let (appended, progress) = (appended.to_vec(), json(progress));
+        let (appended, progress) = (appended.to_vec(), progress.clone());
         let (id, log, table) = (self.id, self.log.clone(), self.table.clone());
         self.db
             .write_or_abort("writing a sync's progress", move |db| {
+                let progress = without_erased_keys(db, &table, &progress)?;
                 let cancel: Option<bool> = db
                     .query_row(
                         "UPDATE sluice_syncs SET progress = ? WHERE id = ? AND state = 'running'
                          RETURNING cancel_requested",
-                        params![progress, id.to_string()],
+                        params![json(&progress), id.to_string()],
                         |row| row.get(0),
                     )
                     .optional()?;
@@ -296,12 +298,13 @@ impl SyncLease for SqliteLease {
         self
             .db
             .write_or_abort("writing a sync's end", move |db| {
+                let progress = without_erased_keys(db, &table, &end.progress)?;
                 let ended = db.execute(
                     "UPDATE sluice_syncs SET state = ?, progress = ?, error = ?, finished_at = ?
                      WHERE id = ? AND state = 'running'",
                     params![
                         end.state.as_str(),
-                        json(&end.progress),
+                        json(&progress),
                         end.error,
                         instant(Utc::now()),
                         id.to_string()
@@ -322,6 +325,27 @@ impl SyncLease for SqliteLease {
             })
             .await?
     }
+}
+
+/// What is written of a sync. A reconciliation names keys, and may hold some from before they were erased.
+fn without_erased_keys(
+    db: &Connection,
+    table: &TableName,
+    progress: &SyncProgress,
+) -> rusqlite::Result<SyncProgress> {
+    let mut progress = progress.clone();
+    if let Some(report) = progress.reconcile.as_mut().filter(|report| !report.differences.is_empty()) {
+        let salt: Vec<u8> = db.query_row("SELECT salt FROM sluice_erasure", [], |row| row.get(0))?;
+        let mut erased = db.prepare_cached("SELECT 1 FROM sluice_erased WHERE digest = ?")?;
+        let mut kept = Vec::new();
+        for difference in mem::take(&mut report.differences) {
+            if !erased.exists([ErasureLedger::digest(&salt, &table.0, &difference.key)])? {
+                kept.push(difference);
+            }
+        }
+        report.differences = kept;
+    }
+    Ok(progress)
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<SyncRecord> {

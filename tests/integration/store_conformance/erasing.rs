@@ -3,14 +3,21 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sluice::{domain::Catalog, sink::Applied, store::ErasedRows};
+use sluice::{
+    domain::Catalog,
+    sink::Applied,
+    source::Condition,
+    store::{
+        Begun, Difference, DifferenceKind, ErasedRows, ReconcileReport, SyncEnd, SyncProgress, SyncState,
+    },
+};
 use uuid::Uuid;
 
 use crate::support::{
     on_each_adapter,
     stores::{
-        Embedded, Postgres, StoreBench, apply, apply_of, catalog, from_row, lead, lead_with, session,
-        verbatim,
+        Embedded, Postgres, StoreBench, apply, apply_of, catalog, ended, from_row, lead, lead_with, new_sync,
+        session, verbatim,
     },
     table,
 };
@@ -24,6 +31,7 @@ on_each_adapter! {
     a_key_of_an_earlier_type_is_erased_with_its_events_and_no_row_of_another,
     an_erasure_amid_many_batches_leaves_nothing,
     an_erasure_that_a_trigger_undoes_is_told_and_none_of_it_is_done,
+    the_history_of_syncs_names_nobody_who_was_erased_while_a_reconciliation_had_their_key,
 }
 
 fn key(n: u128) -> Vec<String> {
@@ -105,6 +113,44 @@ async fn a_key_that_nothing_is_known_of_is_not_erased_unless_it_is_known_elsewhe
     let elsewhere = store.erase(table("leads"), &key(7), true).await.expect("erased");
     assert_eq!(elsewhere, Some(ErasedRows { new: 1, ..ErasedRows::default() }));
     assert_eq!(apply(&*store, vec![lead(7, 0, "Ana")]).await.erased, 1);
+}
+
+async fn the_history_of_syncs_names_nobody_who_was_erased_while_a_reconciliation_had_their_key<
+    B: StoreBench,
+>() {
+    let bench = B::new().await;
+    let (store, other) = (bench.open(), bench.open());
+    apply(&*store, vec![lead(1, 0, "Zuleica"), lead(2, 0, "Beto")]).await;
+    let (leads, mut asked) = (table("leads"), new_sync(table("leads")));
+    let by = ["email=zuleica", "status_lead=novo"].map(|text| Condition::parse(text).expect("a condition"));
+    asked.request.conditions = by.to_vec();
+    let id = asked.id;
+    let Begun::Started { mut lease, .. } = store.begin_sync(asked).await.expect("begun") else {
+        panic!("nothing else runs");
+    };
+    let different = |n| Difference {
+        sink: "tantivy".to_owned(),
+        key: key(n).remove(0),
+        problem: DifferenceKind::Missing,
+        mended: true,
+    };
+    let report =
+        ReconcileReport { differences: vec![different(1), different(2)], ..ReconcileReport::default() };
+    let progress = SyncProgress { reconcile: Some(report), ..SyncProgress::default() };
+    let named = async || {
+        let record = other.sync(id).await.expect("an answer").expect("it is known");
+        let values = record.request.conditions.into_iter().map(|one| one.value).collect::<Vec<_>>();
+        (record.progress.reconcile.expect("a report").differences.len(), values.join(" "))
+    };
+    lease.checkpoint(&progress, &[]).await.expect("kept");
+    assert_eq!(named().await, (2, "zuleica novo".to_owned()));
+    other.erase(leads, &key(1), false).await.expect("erased");
+    assert_eq!(named().await, (1, "*** novo".to_owned()));
+    // It had the key in hand.
+    lease.checkpoint(&progress, &[]).await.expect("kept");
+    assert_eq!(named().await, (1, "*** novo".to_owned()));
+    lease.finish(SyncEnd { progress, ..ended(SyncState::Succeeded) }).await.expect("ended");
+    assert_eq!(named().await, (1, "*** novo".to_owned()));
 }
 
 async fn keys_are_found_by_any_version_s_value_in_any_case<B: StoreBench>() {
