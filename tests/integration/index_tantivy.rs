@@ -306,6 +306,37 @@ mod embedded {
         index.prepare().await.expect("prepared");
     }
 
+    #[tokio::test]
+    async fn a_rebuild_that_is_ahead_of_the_events_a_new_column_is_filled_from_is_begun_anew() {
+        let coisas =
+            |more: &str| catalog(&[("coisas", &format!(r#"{{ name = "nota", type = "text" }}{more}"#))]);
+        let of = |catalog: Catalog| catalog.get("coisas").expect("coisas");
+        let rows = |catalog: Catalog, ns: &[i64]| {
+            let read =
+                |n: &i64| row(of(catalog), *n, &format!(r#"{{"codigo":{n},"nota":"a","cor":"azul"}}"#));
+            ns.iter().map(read).collect::<Vec<_>>()
+        };
+        let (before, after) = (coisas(""), coisas(r#", { name = "cor", type = "text" }"#));
+        let bench = Embedded::new();
+        let index = bench.prepared_with(before).await;
+        applied(&*index, rows(before, &[1])).await;
+        let ahead = index.begin_rebuild(IndexName::Entities(of(before)), Uuid::nil()).await;
+        let ahead = ahead.expect("a rebuild");
+        applied(&*index.rebuild_sink(&ahead), rows(before, &[1, 2])).await;
+        drop(index);
+
+        let index = bench.prepared_with(after).await;
+        let entities = IndexName::Entities(of(after));
+        assert_eq!(search(&*index, entities, "cor:azul").await.total, 1, "what serves is filled");
+        let rebuild = index.begin_rebuild(entities, Uuid::nil()).await.expect("a rebuild");
+        assert_ne!(rebuild.id, ahead.id);
+        applied(&*index.rebuild_sink(&rebuild), rows(after, &[1, 2])).await;
+        index.serve_rebuilt(&rebuild).await.expect("swapped");
+        index.end_rebuild(&rebuild).await.expect("ended");
+        assert_eq!(search(&*index, entities, "cor:azul").await.total, 2);
+        assert_eq!(index.unfilled().await.expect("an answer"), []);
+    }
+
     #[cfg(unix)]
     #[tokio::test]
     async fn an_earlier_copy_that_is_put_back_is_brought_up_to_date_by_the_next_write() {

@@ -150,10 +150,7 @@ impl Shared {
             Err(IndexError::Earlier { fields, .. }) => (fields, Vec::new(), !changed.is_empty()),
             // Nothing of what is being built can be kept, and what serves is as it should be.
             Err(IndexError::Outdated { .. } | IndexError::NotMade(_)) if old != entry.serving => {
-                let erasures = entry.building.as_ref().map(|building| building.erasures);
-                let next = self.begin_anew(index, entry, erasures.unwrap_or_default())?.id;
-                tracing::warn!(%index, %next, "what a rebuild had built can't be used by this definition: it begins anew");
-                return Ok(());
+                return self.rebuild_anew(index, entry);
             }
             Err(error) => return Err(error),
         };
@@ -172,15 +169,17 @@ impl Shared {
             refill.as_mut().map_or(Ok(None), |refill| refill.document(document))
         })?;
         if let Some(lacking) = refill.map(|refill| refill.lacking).filter(|lacking| *lacking > 0) {
+            // It goes on behind what it has read, so it would never come by these again.
+            if old != entry.serving {
+                return self.rebuild_anew(index, entry);
+            }
             let advice = NextStep::FillIndex { index: index.to_string() };
             tracing::warn!(%index, documents = lacking, %advice, "documents without their event have no value, or an earlier one, in columns that were defined since");
-            if old == entry.serving {
-                changed.extend(gained);
-                changed.retain(|column| !entry.unfilled.contains(column));
-                changed.sort_unstable();
-                changed.dedup();
-                entry.unfilled.extend(changed);
-            }
+            changed.extend(gained);
+            changed.retain(|column| !entry.unfilled.contains(column));
+            changed.sort_unstable();
+            changed.dedup();
+            entry.unfilled.extend(changed);
         }
         if refills {
             entry.made_now(index, old);
@@ -188,5 +187,12 @@ impl Shared {
         entry.replace(old, &new);
         directory::write(&self.folder, index, entry)?;
         self.tidy(index, entry)
+    }
+
+    fn rebuild_anew(&self, index: IndexName, entry: &mut Entry) -> Result<(), IndexError> {
+        let erasures = entry.building.as_ref().map(|building| building.erasures);
+        let next = self.begin_anew(index, entry, erasures.unwrap_or_default())?.id;
+        tracing::warn!(%index, %next, "what a rebuild had built can't be used by this definition: it begins anew");
+        Ok(())
     }
 }

@@ -200,8 +200,8 @@ async fn a_column_that_is_added_is_searched_and_the_documents_there_are_stay<B: 
     // A rebuild that is under way goes on all the same.
     let rebuild =
         index.begin_rebuild(IndexName::Entities(before), uuid::Uuid::nil()).await.expect("a rebuild");
-    applied(&*index.rebuild_sink(&rebuild), vec![of_text(1, before, r#"{"codigo":1,"nota":"antiga"}"#)])
-        .await;
+    let known = of_text(1, before, r#"{"codigo":1,"nota":"antiga","cor":"azul"}"#);
+    applied(&*index.rebuild_sink(&rebuild), vec![known]).await;
     drop(index);
 
     let (then, after) =
