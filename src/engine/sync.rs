@@ -211,9 +211,10 @@ impl SyncRun {
                 if by_creation {
                     reading.window.read_by_creation();
                 }
-                let since = reading.window.since;
-                if since != query.since && is_off || since < query.since && by_creation {
-                    query.since = since;
+                let (since, created_since) = (reading.window.since, reading.window.created_since());
+                let is_other = since != query.since || created_since != query.created_since;
+                if is_other && is_off || since < query.since && by_creation {
+                    (query.since, query.created_since) = (since, created_since);
                     fetched = self.fetch(&query, None).await;
                     by_creation = matches!(&fetched, Some(Ok((page, _))) if self.goes_by_creation(page));
                 }

@@ -447,6 +447,18 @@ async fn a_server_whose_clock_was_ahead_costs_no_row<P: Place>() {
     place.execute(&format!("UPDATE sluice_coverage SET covered_to = '{ahead}'")).await;
     place.source().upsert(table("leads"), vec![lead(901, 20)]);
     assert_eq!(sync(&engine, resumed).await.appended, 1, "written since, by a clock that was right");
+
+    // This machine's clock is three hours ahead of the server's, by which the row is half an hour old.
+    place.source().set_clock(-TimeDelta::hours(3));
+    let mut never_modified = lead(902, 210);
+    never_modified.insert("updated_at".to_owned(), Value::Null);
+    place.source().upsert(table("leads"), vec![never_modified]);
+    let recent = SyncRequest { hours_ago: 1, ..request(table("leads")) };
+    assert_eq!(
+        sync(&engine, recent).await.appended,
+        1,
+        "what was never modified is looked for by the same clock"
+    );
     engine.shut_down().await;
     place.clean_up().await;
 }
