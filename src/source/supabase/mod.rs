@@ -198,14 +198,21 @@ impl SupabaseSource {
                     {
                         continue;
                     }
-                    if verdict(*status, error.code()) == Verdict::Smaller && size > MIN_SLOW_PAGE {
+                    // Counting takes as long whatever the page.
+                    if verdict(*status, error.code()) == Verdict::Smaller
+                        && token.pass != Pass::Keyless
+                        && size > MIN_SLOW_PAGE
+                    {
                         size = (size / 2).max(MIN_SLOW_PAGE);
                         continue;
                     }
                 }
                 Refusal::TooLarge | Refusal::Fault(_) => {}
             }
-            return Err(self.http.fault(&what, refusal));
+            return Err(match token.pass {
+                Pass::Keyless => self.keyless_fault(&what, refusal),
+                Pass::Timeless | Pass::Timed => self.http.fault(&what, refusal),
+            });
         }
     }
 
@@ -235,8 +242,23 @@ impl SupabaseSource {
                 "try again, and look whether a proxy or cache between here and the project changes Content-Range or cuts \
                  answers",
             )),
-            Err(refusal) => Err(self.http.fault(&what, refusal)),
+            Err(refusal) => Err(self.keyless_fault(&what, refusal)),
         }
+    }
+
+    /// Why rows without a key could not be counted or shown: no time column helps to find those.
+    fn keyless_fault(&self, what: &str, refusal: Refusal) -> Fault {
+        let is_slow = matches!(
+            &refusal,
+            Refusal::Answer { status, error } if verdict(*status, error.code()) == Verdict::Smaller
+        );
+        let mut fault = self.http.fault(what, refusal);
+        if is_slow {
+            fault.advice = "looking for rows without a key took too long: index the column that the definition names as the \
+                            key, or that it is made of where it is a view's"
+                .into();
+        }
+        fault
     }
 
     /// Whether the first of the tables that is there shows any row, and the server's time. Counts nothing: that takes the

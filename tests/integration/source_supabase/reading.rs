@@ -16,7 +16,7 @@ use sluice::{
     },
 };
 
-use super::{defined, ids, pages, query, read, server, settings, source, source_with, texts};
+use super::{defined, ids, pages, query, read, refusal, server, settings, source, source_with, texts};
 use crate::support::{
     condition,
     fake_http::{FakeHttp, Reply},
@@ -129,7 +129,7 @@ async fn rows_without_a_key_are_counted_and_the_first_of_them_shown() {
     let unkeyed = |n| object(json!({"nome": format!("sem id {n}"), "updated_at": spelled(Utc::now())}));
     let mut rows: Vec<JsonObject> = (0..1_500).map(unkeyed).collect();
     rows.extend(leads(3));
-    server.set_rows(table("leads"), rows);
+    server.set_rows(table("leads"), rows.clone());
     server.take_requests();
     let source = source(&server);
     let pages = pages(&source, &query(table("leads"), 1000)).await.expect("pages");
@@ -143,6 +143,16 @@ async fn rows_without_a_key_are_counted_and_the_first_of_them_shown() {
         "one question, and one that shows the last of them"
     );
 
+    server.set_rows(table("leads"), Vec::new());
+    let timed = source.page(&query(table("leads"), 1000), None).await.expect("a page").next;
+    let keyless = source.page(&query(table("leads"), 1000), timed.as_ref()).await.expect("a page").next;
+    server.take_requests();
+    server.script([refusal(500, "57014")]);
+    let slow = source.page(&query(table("leads"), 1000), keyless.as_ref()).await.expect_err("too slow");
+    assert!(slow.to_string().contains("index the column that the definition names as the key"), "{slow}");
+    assert_eq!(server.take_requests().len(), 1, "a smaller page is counted no faster");
+
+    server.set_rows(table("leads"), rows);
     let found = source.check(table("leads")).await.expect("an answer");
     let told = found.iter().find(|one| one.kind == DifferenceKind::Key && !one.is_hint).expect("told");
     assert!(told.problem.starts_with("1500 rows have no id"), "{told}");
