@@ -6,6 +6,7 @@ use rmcp::{
     ErrorData,
     model::{CompleteRequestParams, CompletionInfo, Reference},
 };
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
@@ -97,7 +98,9 @@ impl SluiceServer {
         let statement = format!(
             "SELECT {key} FROM {table} WHERE {key} BETWEEN '{lowest}' AND '{highest}' ORDER BY {key} LIMIT {MOST_LOOKED_AT}"
         );
-        self.first_column(&statement).await
+        let mut keys = self.first_column(&statement).await;
+        self.retain_shown(key, &mut keys);
+        keys
     }
 
     async fn latest_keys(&self, table: Table) -> Vec<String> {
@@ -110,6 +113,7 @@ impl SluiceServer {
                 keys.push(event.entidade_id);
             }
         }
+        self.retain_shown(&table.key.column, &mut keys);
         keys
     }
 
@@ -118,7 +122,18 @@ impl SluiceServer {
         let statement = format!(
             "SELECT {column} FROM {table} WHERE {column} IS NOT NULL GROUP BY {column} ORDER BY count(*) DESC, {column} LIMIT {MOST_LOOKED_AT}"
         );
-        self.first_column(&statement).await
+        let mut values = self.first_column(&statement).await;
+        self.retain_shown(column, &mut values);
+        values
+    }
+
+    /// Leaves the values of a column that a client may see as they are.
+    fn retain_shown(&self, column: &str, values: &mut Vec<String>) {
+        values.retain(|value| {
+            let mut shown = Value::from(value.as_str());
+            self.outgoing.field(column, &mut shown);
+            shown == *value
+        });
     }
 
     async fn first_column(&self, statement: &str) -> Vec<String> {

@@ -182,6 +182,10 @@ const RECORDS: &str = r#"
 async fn what_a_masked_column_held_before_and_after_a_change_is_masked() {
     let tables = tempfile::tempdir().expect("a folder");
     std::fs::write(tables.path().join("fichas.toml"), RECORDS).expect("written");
+    let origin = "name = \"origem\"\ntype = \"text\"\n";
+    let leads =
+        include_str!("../../../tables/leads.toml").replace(origin, &format!("{origin}masked = true\n"));
+    std::fs::write(tables.path().join("leads.toml"), leads).expect("written");
     let source = SampleServer::start(0).await.expect("a source");
     source.set_project(SampleProject::new(Beginning::now(1, 60, 20)));
     let settings = [
@@ -227,6 +231,14 @@ async fn what_a_masked_column_held_before_and_after_a_change_is_masked() {
         let masked = told(&call(&masking, "query_raw_events", asked.clone()).await);
         assert!(!masked.contains(before) && !masked.contains(after), "{asked}: {masked}");
         assert!(masked.contains("\"before\":") && masked.contains("***"), "{asked}: {masked}");
+    }
+    for (client, argument, offers) in
+        [(&revealing, "origin", true), (&masking, "origin", false), (&masking, "status", true)]
+    {
+        let offered = client
+            .complete_prompt_argument("daily_lead_report", argument, "", None::<CompletionContext>)
+            .await;
+        assert_eq!(!offered.expect("values").values.is_empty(), offers, "{argument}");
     }
     let seen = call(&masking, "query_raw_events", json!({"tipo_evento": "ficha", "changed": "cor"})).await;
     assert!(text(&seen).contains("azul") && text(&seen).contains("verde"), "{}", text(&seen));
