@@ -220,6 +220,7 @@ impl SyncRun {
                 }
                 if by_creation {
                     reading.window.read_by_creation();
+                    self.warn_of_reading_by_creation();
                 }
                 reading.window.read_since(query.since);
             }
@@ -280,6 +281,19 @@ impl SyncRun {
             }
             _ => Ok(()),
         }
+    }
+
+    fn warn_of_reading_by_creation(&self) {
+        // A poll follows a run that told.
+        let Some(modified) = self.table.time.modified.as_deref().filter(|_| self.request.since.is_none())
+        else {
+            return;
+        };
+        warn!(
+            sync_id = %self.id, table = %self.table, column = self.table.source_of(modified),
+            "the project has no such column, which is to tell when rows were modified: changes of rows that are older than \
+             what is read are found by reconciliations alone"
+        );
     }
 
     fn warn_of_names_that_hide_nothing(&self) {

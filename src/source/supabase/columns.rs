@@ -2,7 +2,7 @@
 //!
 //! A row's identity is its content, so what is selected must not change from one read to the next. A table without
 //! columns to hide is asked for `*`. Another is asked for what the project listed last, less what must not be read;
-//! a listing that fails never shortens it.
+//! a listing that fails never shortens it, and neither hides what the definition lists and the project had not then.
 
 use std::collections::BTreeSet;
 
@@ -37,6 +37,12 @@ impl Columns {
     pub(super) fn named(table: Table, names: Vec<String>) -> Option<Self> {
         let names: BTreeSet<String> = names.into_iter().collect();
         (!names.is_empty()).then_some(Self { table, names, listed: true })
+    }
+
+    /// These, and those of the definition: the project may have got them since it listed these.
+    pub(super) fn and_expected(mut self) -> Self {
+        self.names.append(&mut Self::expected(self.table).names);
+        self
     }
 
     pub(super) fn names(&self) -> Vec<String> {

@@ -132,14 +132,15 @@ impl SupabaseSource {
         }
     }
 
-    /// The columns a table has: what the project tells now, else what it told last, else what the definition lists.
+    /// The columns a table has: what the project tells now, else what it told last and the definition lists. A column of
+    /// these that is missing is found out by asking.
     async fn columns_now(&self, table: Table) -> Result<Columns, Fault> {
-        let remembered =
-            self.known().get(&table).map(|known| known.columns.clone()).filter(|columns| columns.listed);
-        // What is selected does not depend on it, and a column that is missing is found out by asking.
+        // What is selected does not depend on what the project tells.
         if hidden(table, &self.asked_for).is_empty() {
-            return Ok(remembered.unwrap_or_else(|| Columns::expected(table)));
+            return Ok(Columns::expected(table));
         }
+        let known = self.known().get(&table).map(|known| known.columns.clone());
+        let remembered = known.filter(|columns| columns.listed).map(Columns::and_expected);
         let openapi = match self.openapi(table.definition().source.schema.as_deref()).await {
             Ok(openapi) => openapi,
             Err(fault) => match remembered {
@@ -394,6 +395,10 @@ impl Source for SupabaseSource {
     }
 
     fn seed_columns(&self, table: Table, columns: Vec<String>) {
+        // Where nothing is hidden the project is not asked any more, and would not tell of a column that was added.
+        if hidden(table, &self.asked_for).is_empty() {
+            return;
+        }
         let mut known = self.known();
         let is_told = known.get(&table).is_some_and(|known| known.columns.listed);
         if let Some(columns) = Columns::named(table, columns)

@@ -110,3 +110,27 @@ async fn a_project_may_lack_columns_and_have_others() {
         assert_eq!(sessions[0].contains_key("canal"), openapi, "known only where the project tells");
     }
 }
+
+#[tokio::test]
+async fn a_column_that_was_added_since_the_project_told_of_its_columns_is_read() {
+    let server = server().await;
+    let (leads, sessions) = (table("leads"), table("chat_sessions"));
+    let mut chat = session(1, 5, 3);
+    chat.insert("canal".to_owned(), json!("site"));
+    server.set_rows(leads, vec![lead(1, 5)]);
+    server.set_rows(sessions, vec![chat]);
+    server.drop_column(sessions, "user_agent");
+    server.set_openapi(false);
+    let source = source(&server);
+    let told = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    source.seed_columns(leads, told(&["id", "nome", "created_at"]));
+    let page = source.page(&query(leads, 10), None).await.expect("a page");
+    assert!(page.tells_changes, "nothing is hidden, and updated_at is there");
+
+    source.seed_columns(sessions, told(&["id", "started_at", "canal"]));
+    let rows = read(&source, &query(sessions, 10)).await.expect("rows");
+    assert_eq!((&rows[0]["canal"], &rows[0]["total_messages"]), (&json!("site"), &json!(3)));
+    assert!(!rows[0].contains_key("session_token") && !rows[0].contains_key("ip_address"), "{rows:?}");
+    let listed = source.columns(sessions).expect("columns");
+    assert!(!listed.contains(&"user_agent".to_owned()), "it is not there: {listed:?}");
+}
