@@ -308,7 +308,7 @@ impl Doctor {
                 log: standings.log(),
                 lags: [0, 1].map(|sink| standings.sinks.get(sink)?.summary().total),
                 sinks: self.shared.sink_names(),
-                limits: self.shared.settings.reconcile.deletes,
+                reconcile: self.shared.settings.reconcile,
                 now: Utc::now(),
             };
             findings.extend(operations::table_findings(facts.judge()));

@@ -254,7 +254,7 @@ pub(super) fn schedule_findings(schedules: Result<Vec<ScheduleStatus>, Fault>) -
 /// What is there of a table, and what became of its last reconciliation.
 pub(super) fn table_findings(judged: Judged) -> Vec<Finding> {
     const PART: &str = "tables";
-    let Judged { status, problems, unread, warnings, .. } = judged;
+    let Judged { status, problems, unread, unreconciled, warnings, .. } = judged;
     let told = |outcome| {
         let table = status.table.clone();
         move |remark: Remark| Finding::new(PART, &table, outcome, remark.problem, remark.next_step)
@@ -266,8 +266,12 @@ pub(super) fn table_findings(judged: Judged) -> Vec<Finding> {
         Some(last) if last.outcome == SyncState::Succeeded => {
             let ago = last.seconds_ago.map(|seconds| format!("{} minutes ago", seconds / 60));
             let ago = ago.unwrap_or_else(|| "at a time that is still to come".to_owned());
-            let detail = format!("{ago}: {}", last.told());
-            findings.push(Finding::ok(PART, &check, detail));
+            findings.push(match unreconciled {
+                Some(Remark { problem, next_step }) => {
+                    Finding::new(PART, &check, Outcome::Warning, problem, next_step)
+                }
+                None => Finding::ok(PART, &check, format!("{ago}: {}", last.told())),
+            });
         }
         None if status.synced_seconds_ago.is_some() => findings.push(Finding::warning(
             PART,
@@ -286,6 +290,25 @@ mod tests {
     use chrono::Utc;
 
     use super::*;
+    use crate::engine::tables::{LastReconciliation, TableStatus};
+
+    #[test]
+    fn a_reconciliation_of_long_ago_is_no_ok_where_nights_were_to_bring_others() {
+        let ago = Some(400_000);
+        let last = LastReconciliation {
+            outcome: SyncState::Succeeded,
+            seconds_ago: ago,
+            unexplained: Some(0),
+            succeeded_seconds_ago: ago,
+        };
+        let found = |unreconciled| {
+            let status = TableStatus { reconciled: Some(last.clone()), ..TableStatus::default() };
+            table_findings(Judged { status, unreconciled, ..Judged::default() }).pop().expect("a finding")
+        };
+        assert_eq!(found(None).outcome, Outcome::Ok);
+        let told = found(Some("not last night".to_owned().into()));
+        assert_eq!((told.outcome, told.detail.as_str()), (Outcome::Warning, "not last night"));
+    }
 
     #[test]
     fn a_notice_that_says_to_erase_again_has_a_next_step_that_says_so_too() {

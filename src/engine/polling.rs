@@ -92,7 +92,7 @@ impl Schedules {
         began: DateTime<Utc>,
         lost: &CancellationToken,
     ) -> Option<Ended> {
-        // Of a table that is not defined here the run was told so.
+        // Of a table that is not defined here no schedule is claimed.
         let table = self.shared.catalog.get(&schedule.request.table.0)?;
         self.poll_table(schedule, table, began, lost).await.err()
     }

@@ -55,9 +55,9 @@ const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// Whoever runs schedules asks for what is due every few seconds.
 const OVERDUE_MINUTES: i64 = 2;
 
-/// How many runs in a row may be skipped, and for how long in any case, before it counts as a problem.
-const SKIPPED_RUNS: f64 = 10.0;
-const SKIPPED_AT_LEAST: TimeDelta = TimeDelta::minutes(15);
+/// How many runs in a row may be skipped or reach their limit, and for how long in any case, before it counts as a problem.
+const TOLERATED_RUNS: f64 = 10.0;
+const TOLERATED_AT_LEAST: TimeDelta = TimeDelta::minutes(15);
 
 /// Seconds between two runs at least and at most: a week.
 const SECONDS: std::ops::RangeInclusive<f64> = 0.25..=604_800.0;
@@ -98,13 +98,13 @@ impl ScheduleStatus {
         self.conditions.is_empty()
     }
 
-    /// What is wrong with it: its last run failed, other syncs leave it no room, or nobody runs what is due.
+    /// What is wrong with it: its last run failed, other syncs leave it no room, it falls behind, or nobody runs what is due.
     pub fn problem(&self) -> Option<Remark> {
         if let Some(run) = self.last_run.as_ref().filter(|run| run.outcome == RunOutcome::Failed) {
             let error = run.error.as_deref().unwrap_or("the sync tells why");
             return Some(format!("the scheduled sync of {} failed: {error}", self.table).into());
         }
-        if let Some(problem) = self.starved() {
+        if let Some(problem) = self.starved().or_else(|| self.limited()) {
             return Some(problem);
         }
         let late = self.late.num_minutes();
@@ -122,12 +122,7 @@ impl ScheduleStatus {
     /// That its runs have been skipped for long, where they have.
     fn starved(&self) -> Option<Remark> {
         let run = self.last_run.as_ref().filter(|run| run.outcome == RunOutcome::Skipped)?;
-        let since_success = self.last_success_at.map_or(self.age, |at| self.age.min(Utc::now() - at));
-        let tolerated = Duration::try_from_secs_f64(self.every_seconds * SKIPPED_RUNS).ok()?;
-        if since_success < SKIPPED_AT_LEAST.max(TimeDelta::from_std(tolerated).ok()?) {
-            return None;
-        }
-        let (table, minutes) = (&self.table, since_success.num_minutes());
+        let (table, minutes) = (&self.table, self.long_since_success()?.num_minutes());
         let problem = format!("the scheduled sync of {table} has not run for {minutes} minutes");
         Some(match run.sync_id {
             Some(id) => {
@@ -138,6 +133,27 @@ impl ScheduleStatus {
                 NextStep::ListSyncs,
             ),
         })
+    }
+
+    /// That its limit has kept its runs from reading everything for long, where it has.
+    fn limited(&self) -> Option<Remark> {
+        self.last_run.as_ref().filter(|run| run.more)?;
+        let (table, limit, minutes) = (&self.table, self.limit, self.long_since_success()?.num_minutes());
+        Some(Remark::new(
+            format!(
+                "the scheduled sync of {table} is behind: it reached its limit of {limit} again, and none of its runs has read \
+                 everything for {minutes} minutes"
+            ),
+            "schedule it with a larger limit, or more often: the nightly reconciliation waits for a run that reads everything",
+        ))
+    }
+
+    /// How long ago a run read everything, where that is long for a schedule like this.
+    fn long_since_success(&self) -> Option<TimeDelta> {
+        let since_success = self.last_success_at.map_or(self.age, |at| self.age.min(Utc::now() - at));
+        let tolerated = Duration::try_from_secs_f64(self.every_seconds * TOLERATED_RUNS).ok()?;
+        let tolerated = TOLERATED_AT_LEAST.max(TimeDelta::from_std(tolerated).ok()?);
+        (since_success >= tolerated).then_some(since_success)
     }
 }
 
@@ -206,7 +222,14 @@ impl Schedules {
         let schedules = self.shared.store.schedules().await?;
         let hindrance = self.hindrance().map(|fault| fault.remark());
         let known = schedules.into_iter().map(ScheduleStatus::from);
-        Ok(known.map(|schedule| ScheduleStatus { hindrance: hindrance.clone(), ..schedule }).collect())
+        let known = known.map(|schedule| {
+            let hindrance = match self.shared.catalog.get(&schedule.table) {
+                Some(_) => hindrance.clone(),
+                None => Some(undefined(&schedule.table)),
+            };
+            ScheduleStatus { hindrance, ..schedule }
+        });
+        Ok(known.collect())
     }
 
     /// What keeps this process from running what is due.
@@ -288,7 +311,7 @@ impl Schedules {
         } else if is_polled {
             POLL_AGAIN_AFTER
         } else {
-            next_due(schedule.next_due_at, schedule.every, ended_at) - ended_at
+            until_next(schedule.late + (ended_at - began_at), schedule.every)
         };
         let next_in = match run.outcome {
             RunOutcome::Skipped => next_in.min(BUSY_AGAIN_AFTER),
@@ -478,13 +501,19 @@ fn reach(hours_ago: u32, last_success: Option<DateTime<Utc>>, now: DateTime<Utc>
     hours_ago.max(since).min(MAX_HOURS)
 }
 
-/// The first time after `now` that keeps to the schedule's beat.
-fn next_due(due: DateTime<Utc>, every: Duration, now: DateTime<Utc>) -> DateTime<Utc> {
+/// Why a process leaves the schedule of a table to others.
+fn undefined(table: &str) -> Remark {
+    Remark::new(
+        format!("this process has no definition of {table}"),
+        "start a process that has it and runs schedules, or remove the schedule",
+    )
+}
+
+/// How long until the next run that keeps to the schedule's beat, of one that was due so long ago: by no clock but the
+/// store's, since this machine's may be another.
+fn until_next(late: TimeDelta, every: Duration) -> TimeDelta {
     let every = i64::try_from(every.as_millis()).unwrap_or(i64::MAX).max(1);
-    let missed = (now - due).num_milliseconds().max(0) / every;
-    TimeDelta::try_milliseconds((missed + 1).saturating_mul(every))
-        .and_then(|pause| due.checked_add_signed(pause))
-        .unwrap_or(now)
+    TimeDelta::milliseconds(every - late.num_milliseconds().max(0) % every)
 }
 
 #[cfg(test)]
@@ -507,38 +536,48 @@ mod tests {
 
     #[test]
     fn the_next_run_keeps_the_beat_and_missed_ones_are_made_up_for_once() {
-        let every = Duration::from_mins(10);
-        assert_eq!(next_due(at(0), every, at(1)), at(10));
-        assert_eq!(next_due(at(0), every, at(10)), at(20));
-        assert_eq!(next_due(at(0), every, at(57)), at(60));
-        assert_eq!(next_due(at(30), every, at(29)), at(40), "clocks may differ a little");
+        let next = |late| until_next(TimeDelta::minutes(late), Duration::from_mins(10)).num_minutes();
+        assert_eq!((next(0), next(1), next(10), next(57)), (10, 9, 10, 3));
+        assert_eq!(next(-500_000), 10, "a clock that was ahead had said when it is due");
+    }
+
+    /// A schedule of every minute whose last run came out so, made 500 minutes ago.
+    fn status(last_run: Option<ScheduledRun>) -> ScheduleStatus {
+        ScheduleStatus {
+            table: "leads".to_owned(),
+            every_seconds: 60.0,
+            hours_ago: 24,
+            limit: 100,
+            conditions: Vec::new(),
+            created_by: "ana".to_owned(),
+            next_due_at: Utc::now(),
+            running_on: None,
+            last_run,
+            last_success_at: None,
+            late: TimeDelta::zero(),
+            age: TimeDelta::minutes(500),
+            hindrance: None,
+        }
+    }
+
+    fn ended(outcome: RunOutcome, more: bool) -> ScheduledRun {
+        let now = Utc::now();
+        let sync_id = Some(Uuid::from_u128(7));
+        ScheduledRun { outcome, sync_id, began_at: now, ended_at: now, more, error: None }
+    }
+
+    fn minutes_ago(minutes: i64) -> Option<DateTime<Utc>> {
+        Some(Utc::now() - TimeDelta::minutes(minutes))
     }
 
     #[test]
     fn a_schedule_whose_runs_are_all_skipped_is_a_problem_after_ten_of_them_and_a_quarter_of_an_hour() {
         let skipped = |every_seconds, success: Option<i64>, age| {
-            let run = ScheduledRun {
-                outcome: RunOutcome::Skipped,
-                sync_id: Some(Uuid::from_u128(7)),
-                began_at: Utc::now(),
-                ended_at: Utc::now(),
-                more: false,
-                error: None,
-            };
             let status = ScheduleStatus {
-                table: "leads".to_owned(),
                 every_seconds,
-                hours_ago: 24,
-                limit: 100,
-                conditions: Vec::new(),
-                created_by: "ana".to_owned(),
-                next_due_at: Utc::now(),
-                running_on: None,
-                last_run: Some(run),
-                last_success_at: success.map(|minutes| Utc::now() - TimeDelta::minutes(minutes)),
-                late: TimeDelta::zero(),
+                last_success_at: success.and_then(minutes_ago),
                 age: TimeDelta::minutes(age),
-                hindrance: None,
+                ..status(Some(ended(RunOutcome::Skipped, false)))
             };
             status.problem().map(|remark| remark.to_string())
         };
@@ -555,23 +594,27 @@ mod tests {
     }
 
     #[test]
+    fn a_schedule_whose_limit_never_suffices_is_a_problem_as_soon_as_one_whose_runs_are_skipped() {
+        let told = |more, every_seconds, minutes| {
+            let last_success_at = minutes_ago(minutes);
+            let run = Some(ended(RunOutcome::Succeeded, more));
+            let status = ScheduleStatus { every_seconds, last_success_at, ..status(run) };
+            status.problem().map(|remark| remark.to_string())
+        };
+        assert_eq!((told(true, 60.0, 14), told(true, 600.0, 99)), (None, None), "it may catch up");
+        let behind = told(true, 60.0, 16).expect("a problem");
+        assert!(
+            behind.contains("reached its limit of 100 again") && behind.contains("16 minutes"),
+            "{behind}"
+        );
+        assert!(told(true, 600.0, 101).is_some());
+        assert_eq!(told(false, 60.0, 16), None, "the last one read everything");
+    }
+
+    #[test]
     fn a_schedule_that_is_overdue_names_what_keeps_this_process_from_running_it() {
         let overdue = |hindrance: Option<Remark>| {
-            let status = ScheduleStatus {
-                table: "leads".to_owned(),
-                every_seconds: 60.0,
-                hours_ago: 24,
-                limit: 100,
-                conditions: Vec::new(),
-                created_by: "ana".to_owned(),
-                next_due_at: Utc::now(),
-                running_on: None,
-                last_run: None,
-                last_success_at: None,
-                late: TimeDelta::minutes(3),
-                age: TimeDelta::minutes(10),
-                hindrance,
-            };
+            let status = ScheduleStatus { late: TimeDelta::minutes(3), hindrance, ..status(None) };
             status.problem().expect("it is overdue")
         };
         assert_eq!(overdue(None).next_step, Some(NextStep::StartWorker));

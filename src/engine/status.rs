@@ -451,14 +451,14 @@ impl Inspection {
                 log: standings.log(),
                 lags: [0, 1].map(|sink| standings.sinks.get(sink)?.summary().total),
                 sinks: self.shared.sink_names(),
-                limits: self.shared.settings.reconcile.deletes,
+                reconcile: self.shared.settings.reconcile,
                 now,
             };
-            let Judged { status: of_table, problems, unread, faults, warnings } = facts.judge();
+            let Judged { status: of_table, problems, unread, unreconciled, faults, warnings } = facts.judge();
             status.tables.push(of_table);
             status.problems.extend(problems.into_iter().chain(unread));
             status.problems.extend(faults.iter().filter(|fault| is_new(fault)).map(Fault::remark));
-            status.warnings.extend(warnings);
+            status.warnings.extend(warnings.into_iter().chain(unreconciled));
             status.warnings.extend(self.read_in_spite(table).await);
             status.warnings.extend(self.lost_columns(table).await);
         }

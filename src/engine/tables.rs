@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{
     ScheduleStatus,
     counts::{Counted, SETTLED_AFTER},
-    reconcile::DeleteLimits,
+    reconcile::{DeleteLimits, ReconcileSettings},
     syncs::MAX_HOURS,
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
 const MANY_REFUSED: u64 = 8;
 
 /// A table with a schedule of all its rows is reconciled each night. What runs before that counted may be so no more.
-pub(super) const RECONCILED_WITHIN: TimeDelta = TimeDelta::hours(36);
+const RECONCILED_WITHIN: TimeDelta = TimeDelta::hours(36);
 
 /// A table, place by place. What is absent is not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -83,7 +83,7 @@ pub(super) struct Facts<'a> {
     pub(super) lags: [Option<i64>; 2],
     /// The sinks' names.
     pub(super) sinks: [&'a str; 2],
-    pub(super) limits: DeleteLimits,
+    pub(super) reconcile: ReconcileSettings,
     pub(super) now: DateTime<Utc>,
 }
 
@@ -94,6 +94,8 @@ pub(super) struct Judged {
     pub(super) problems: Vec<Remark>,
     /// Rows that no sync read: a gap in what is here, though a setup whose syncs look back a while only is as it was meant.
     pub(super) unread: Option<Remark>,
+    /// That nights passed that were to reconcile it.
+    pub(super) unreconciled: Option<Remark>,
     /// What kept a place from being counted.
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Remark>,
@@ -152,7 +154,8 @@ impl Facts<'_> {
         let failed = last.filter(|sync| sync.state == SyncState::Failed);
         // Whoever reconciled again without it would be refused for ever.
         if let Some(rows) = failed.and_then(|sync| sync.progress.reconcile.as_ref()?.unallowed()) {
-            let remarks = judged.problems.iter_mut().chain(&mut judged.warnings).chain(&mut judged.unread);
+            let remarks = judged.problems.iter_mut().chain(&mut judged.warnings);
+            let remarks = remarks.chain(&mut judged.unread).chain(&mut judged.unreconciled);
             for step in remarks.filter_map(|remark| remark.next_step.as_mut()) {
                 if let NextStep::Reconcile { table } = step {
                     *step = NextStep::AllowDeletes { table: std::mem::take(table), rows };
@@ -213,6 +216,7 @@ impl Facts<'_> {
             }),
             succeeded_seconds_ago: self.last_proof().and_then(|sync| self.age(sync)),
         });
+        judged.unreconciled = self.unreconciled(judged.status.reconciled.as_ref());
         for (what, run) in [("sync", self.last_success()), ("reconciliation", reconciled)] {
             let Some(run) = run.filter(|run| self.age(run).is_none()) else { continue };
             let at = true_at(run).format("%Y-%m-%dT%H:%M:%SZ");
@@ -240,6 +244,14 @@ impl Facts<'_> {
                 SyncState::Running | SyncState::Succeeded | SyncState::Cancelled => {}
             }
         }
+    }
+
+    /// That it was not reconciled lately, although it is to be each night.
+    fn unreconciled(&self, last: Option<&LastReconciliation>) -> Option<Remark> {
+        let (Some(_), Some(_)) = (self.reconcile.hour, self.syncs) else { return None };
+        let schedule = self.schedule.filter(|schedule| schedule.is_of_all_rows())?;
+        let problem = unreconciled(&schedule.table, schedule.age, last)?;
+        Some(Remark::new(problem, NextStep::Reconcile { table: schedule.table.clone() }))
     }
 
     /// Rows at the source that no event can be made of, as letters and the last sync tell them: no more than there are.
@@ -297,7 +309,7 @@ impl Facts<'_> {
     /// What the source has against what was read of it.
     fn judge_source(&self, source: u64, tally: Tally, changed_since: Option<u64>, judged: &mut Judged) {
         let table = self.table.name().to_owned();
-        if let Some(blind) = blindness(self.table, source, tally.appended, self.limits) {
+        if let Some(blind) = blindness(self.table, source, tally.appended, self.reconcile.deletes) {
             judged.problems.push(blind);
         } else if source < tally.appended {
             let gone = tally.appended - source;
@@ -457,6 +469,21 @@ impl Facts<'_> {
     }
 }
 
+/// That a table was not reconciled lately, of which all rows are synced by a schedule of this `age`.
+fn unreconciled(table: &str, age: TimeDelta, last: Option<&LastReconciliation>) -> Option<String> {
+    match last {
+        None => (age > RECONCILED_WITHIN).then(|| {
+            format!("{table} has had a schedule for {} hours and was never reconciled", age.num_hours())
+        }),
+        Some(LastReconciliation { succeeded_seconds_ago: Some(seconds), .. }) => (*seconds
+            > RECONCILED_WITHIN.num_seconds())
+        .then(|| format!("{table} was reconciled {} hours ago, not last night", seconds / 3600)),
+        // That it failed is among the problems; one whose time is still to come succeeded.
+        Some(LastReconciliation { outcome: SyncState::Failed | SyncState::Succeeded, .. }) => None,
+        Some(last) => Some(format!("no reconciliation of {table} succeeded yet; the last: {}", last.told())),
+    }
+}
+
 /// What is to be said where the source shows so few of the rows that were read from it before that more than deletions
 /// are behind it.
 pub(super) fn blindness(table: Table, source: u64, appended: u64, limits: DeleteLimits) -> Option<Remark> {
@@ -497,12 +524,14 @@ fn true_at(sync: &SyncRecord) -> DateTime<Utc> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use uuid::Uuid;
 
     use super::*;
     use crate::{
         domain::{Catalog, Definition},
-        store::{ReconcileReport, SyncRequest},
+        store::{ReconcileReport, Schedule, SyncRequest},
     };
 
     fn leads() -> Table {
@@ -568,7 +597,12 @@ mod tests {
             log: Some("l"),
             lags: [Some(0), Some(0)],
             sinks: ["postgres", "elasticsearch"],
-            limits: DeleteLimits { rows: 10, percent: 10 },
+            reconcile: ReconcileSettings {
+                deletes: DeleteLimits { rows: 10, percent: 10 },
+                rows_per_second: None,
+                stalled_after: Duration::from_mins(1),
+                hour: Some(3),
+            },
             now: Utc::now(),
         }
     }
@@ -580,6 +614,52 @@ mod tests {
     fn problems(counts: [u64; 5]) -> Vec<String> {
         let judged = judged(&counted(counts), &[sync(SyncState::Succeeded, 5, None)]);
         judged.problems.iter().chain(&judged.unread).map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_table_that_no_night_reconciled_is_told_of_where_it_is_to_be_reconciled_each_night() {
+        let syncs = [sync(SyncState::Succeeded, 5, None)];
+        let schedule = ScheduleStatus::from(Schedule {
+            request: syncs[0].request.clone(),
+            every: Duration::from_hours(1),
+            created_by: "ana".to_owned(),
+            age: TimeDelta::hours(37),
+            next_due_at: Utc::now(),
+            late: TimeDelta::zero(),
+            claimed_by: None,
+            claim: None,
+            last_run: None,
+            last_success_at: None,
+        });
+        let counted = counted([50, 50, 50, 50, 0]);
+        let told = |hour, schedule| {
+            let facts = facts(&counted, &syncs);
+            let reconcile = ReconcileSettings { hour, ..facts.reconcile };
+            let judged = Facts { schedule, reconcile, ..facts }.judge();
+            judged.unreconciled.and_then(|remark| remark.next_step)
+        };
+        let step = NextStep::Reconcile { table: "leads".to_owned() };
+        assert_eq!(told(Some(3), Some(&schedule)), Some(step));
+        assert_eq!((told(None, Some(&schedule)), told(Some(3), None)), (None, None));
+    }
+
+    #[test]
+    fn a_table_that_no_night_reconciled_is_told_of_once_its_schedule_is_old_enough() {
+        let told = |hours, last: Option<(SyncState, Option<i64>)>| {
+            let last = last.map(|(outcome, succeeded)| LastReconciliation {
+                outcome,
+                seconds_ago: Some(60),
+                unexplained: None,
+                succeeded_seconds_ago: succeeded.map(|hours| hours * 3600),
+            });
+            unreconciled("leads", TimeDelta::hours(hours), last.as_ref()).is_some()
+        };
+        assert!(told(37, None) && !told(36, None));
+        let succeeded = |hours| Some((SyncState::Succeeded, Some(hours)));
+        assert!(told(99, succeeded(37)) && !told(99, succeeded(35)));
+        assert!(told(1, Some((SyncState::Interrupted, None))));
+        assert!(!told(99, Some((SyncState::Failed, None))), "it is among the problems");
+        assert!(!told(99, Some((SyncState::Succeeded, None))), "its clock was ahead");
     }
 
     #[test]

@@ -370,8 +370,8 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn remove_schedule(&self, table: &TableName) -> Result<bool, Fault>;
 
-    /// Takes one schedule that is due and that nobody holds, for `lease`. Where a clock was ahead when its time was decided,
-    /// it is due.
+    /// Takes one schedule that is due and that nobody holds, for `lease`, of a table that this process has the definition
+    /// of. Where a clock was ahead when its time was decided, it is due.
     ///
     /// # Errors
     /// When the store can't be reached.

@@ -7,8 +7,10 @@ use std::{
 
 use serde_json::{Value, json};
 use sluice::{
+    domain::TableName,
     engine::{Engine, PipelineStatus, SyncPhase},
     index::IndexName,
+    store::SyncRequest,
 };
 
 use crate::support::{
@@ -89,8 +91,7 @@ async fn a_table_is_told_from_the_source_to_both_sinks_and_healthy_means_that_al
     let problems = problems(&status);
     assert!(problems.contains("3 of 38 rows of leads at the source were read by no sync"), "{status}");
     assert!(problems.contains("sluice sync leads --full"), "{status}");
-    let whole =
-        sluice::store::SyncRequest { hours_ago: sluice::engine::MAX_HOURS, ..request(table("leads")) };
+    let whole = SyncRequest { hours_ago: sluice::engine::MAX_HOURS, ..request(table("leads")) };
     sync(&engine, whole).await;
     let (healthy, status) = told_by_command(&place).await;
     assert!(healthy && status["tables"][0]["unread"] == 0, "{status}");
@@ -153,6 +154,13 @@ async fn a_schedule_that_nobody_runs_is_overdue<P: Place>() {
         findings.iter().any(|one| one.part == "schedules" && one.detail.contains("is overdue")),
         "{findings:?}"
     );
+    let foreign = SyncRequest { table: TableName("pedidos".to_owned()), ..request(table("leads")) };
+    let foreign = serde_json::to_string(&foreign).expect("JSON");
+    place
+        .execute(&format!("UPDATE sluice_schedules SET table_name = 'pedidos', request = '{foreign}'"))
+        .await;
+    let status = engine.inspection.status().await;
+    assert!(says(&status, "minutes: this process has no definition of pedidos; start"), "{status:?}");
     engine.shut_down().await;
     place.clean_up().await;
 }

@@ -8,7 +8,7 @@ use sluice::{
     log::Extent,
     store::{
         Appended, DrainBeat, ParkedEntity, Resolution, RowColumns, RunOutcome, Schedule, ScheduledRun,
-        Settled, Store, SyncFilter, SyncProgress, SyncState,
+        Settled, Store, SyncFilter, SyncProgress, SyncRequest, SyncState,
     },
 };
 use uuid::Uuid;
@@ -286,6 +286,12 @@ async fn columns(store: &dyn Store) {
 async fn schedules(store: &dyn Store) {
     let leads = request(table("leads"));
     let name = leads.table.clone();
+    let foreign = SyncRequest { table: TableName("pedidos".to_owned()), ..leads.clone() };
+    store.put_schedule(&foreign, Duration::from_mins(10), "ana").await.expect("scheduled");
+    let claimed = store.claim_schedule("one", LEASE).await.expect("an answer");
+    assert!(claimed.is_none(), "it is left to a process that has the table's definition");
+    assert!(store.remove_schedule(&foreign.table).await.expect("removed"));
+
     store.put_schedule(&leads, Duration::from_mins(10), "ana").await.expect("scheduled");
     let claimed = store.claim_schedule("one", LEASE).await.expect("an answer").expect("it is due");
     assert_eq!((&claimed.request, claimed.every), (&leads, Duration::from_mins(10)));

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{TimeDelta, Utc};
+use chrono::Utc;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -17,10 +17,10 @@ use crate::{
     domain::TableName,
     engine::{
         ScheduleStatus,
-        tables::{Facts, Judged, LastReconciliation, RECONCILED_WITHIN},
+        tables::{Facts, Judged},
     },
     fault::Fault,
-    store::{Alert, AlertRule, EPISODES, RowFired, SyncState, Version, rows_of},
+    store::{Alert, AlertRule, EPISODES, RowFired, Version, rows_of},
 };
 
 /// How often the queue is looked at.
@@ -224,55 +224,12 @@ impl Alerts {
                 log: None,
                 lags: [None, None],
                 sinks: self.shared.sink_names(),
-                limits: self.shared.settings.reconcile.deletes,
+                reconcile: self.shared.settings.reconcile,
                 now,
             };
-            let schedule = facts.schedule.filter(|schedule| schedule.is_of_all_rows());
-            let Judged { status, problems, .. } = facts.judge();
-            told.extend(problems.into_iter().map(|remark| remark.problem));
-            if let Some(schedule) = schedule.filter(|_| self.shared.settings.reconcile.hour.is_some()) {
-                told.extend(unreconciled(&schedule.table, schedule.age, status.reconciled.as_ref()));
-            }
+            let Judged { problems, unreconciled, .. } = facts.judge();
+            told.extend(problems.into_iter().chain(unreconciled).map(|remark| remark.problem));
         }
         Ok(told)
-    }
-}
-
-/// That a table was not reconciled lately, of which all rows are synced by a schedule of this `age`.
-fn unreconciled(table: &str, age: TimeDelta, last: Option<&LastReconciliation>) -> Option<String> {
-    match last {
-        None => (age > RECONCILED_WITHIN).then(|| {
-            format!("{table} has had a schedule for {} hours and was never reconciled", age.num_hours())
-        }),
-        Some(LastReconciliation { succeeded_seconds_ago: Some(seconds), .. }) => (*seconds
-            > RECONCILED_WITHIN.num_seconds())
-        .then(|| format!("{table} was reconciled {} hours ago, not last night", seconds / 3600)),
-        // That it failed is among the problems; one whose time is still to come succeeded.
-        Some(LastReconciliation { outcome: SyncState::Failed | SyncState::Succeeded, .. }) => None,
-        Some(last) => Some(format!("no reconciliation of {table} succeeded yet; the last: {}", last.told())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_table_that_no_night_reconciled_is_told_of_once_its_schedule_is_old_enough() {
-        let told = |hours, last: Option<(SyncState, Option<i64>)>| {
-            let last = last.map(|(outcome, succeeded)| LastReconciliation {
-                outcome,
-                seconds_ago: Some(60),
-                unexplained: None,
-                succeeded_seconds_ago: succeeded.map(|hours| hours * 3600),
-            });
-            unreconciled("leads", TimeDelta::hours(hours), last.as_ref()).is_some()
-        };
-        assert!(told(37, None) && !told(36, None));
-        let succeeded = |hours| Some((SyncState::Succeeded, Some(hours)));
-        assert!(told(99, succeeded(37)) && !told(99, succeeded(35)));
-        assert!(told(1, Some((SyncState::Interrupted, None))));
-        assert!(!told(99, Some((SyncState::Failed, None))), "it is among the problems");
-        assert!(!told(99, Some((SyncState::Succeeded, None))), "its clock was ahead");
     }
 }

@@ -513,12 +513,19 @@ impl Operations for PgStore {
                  SELECT table_name FROM sluice_schedules
                  WHERE (next_due_at <= now() OR decided_at > now() + interval '1 minute')
                      AND (claimed_until IS NULL OR claimed_until < now() OR claimed_until > now() + $2 + interval '1 minute')
+                     AND table_name = ANY($4)
                  ORDER BY next_due_at LIMIT 1 FOR UPDATE SKIP LOCKED
              ) RETURNING {SCHEDULE}"
         );
         let claim = Uuid::now_v7();
+        let defined: Vec<&str> = self.catalog.tables().map(Table::name).collect();
         let claimed: Option<StoredSchedule> = over!(self, "claim a schedule", connection =>
-            sqlx::query_as(&sql).bind(owner).bind(interval(lease)).bind(claim).fetch_optional(connection))?;
+            sqlx::query_as(&sql)
+                .bind(owner)
+                .bind(interval(lease))
+                .bind(claim)
+                .bind(&defined)
+                .fetch_optional(connection))?;
         // Whatever has become of it since, this is what it is held by.
         Ok(claimed.map(|claimed| Schedule { claim: Some(claim), ..Schedule::from(claimed) }))
     }

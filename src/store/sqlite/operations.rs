@@ -492,8 +492,10 @@ impl Operations for SqliteStore {
 
     async fn claim_schedule(&self, owner: &str, lease: Duration) -> Result<Option<Schedule>, Fault> {
         let owner = owner.to_owned();
+        let defined = json(&self.catalog.tables().map(Table::name).collect::<Vec<_>>());
         // Looking costs no write.
-        if !self.db.read("looking for due schedules", due).await? {
+        let sought = defined.clone();
+        if !self.db.read("looking for due schedules", move |db| due(db, &sought)).await? {
             return Ok(None);
         }
         self.db
@@ -501,7 +503,7 @@ impl Operations for SqliteStore {
                 let (now, claim) = (Utc::now(), Uuid::now_v7());
                 db.query_row(
                     &format!(
-                        "UPDATE sluice_schedules SET claimed_by = ?4, claimed_until = ?5, claim = ?6
+                        "UPDATE sluice_schedules SET claimed_by = ?5, claimed_until = ?6, claim = ?7
                          WHERE table_name = (
                              SELECT table_name FROM sluice_schedules
                              WHERE {DUE}
@@ -512,6 +514,7 @@ impl Operations for SqliteStore {
                         instant(now),
                         instant(now + TimeDelta::minutes(1)),
                         instant(now + MAX_LEASE),
+                        defined,
                         owner,
                         instant(now + length(lease)),
                         claim.to_string()
@@ -625,19 +628,21 @@ impl Operations for SqliteStore {
 }
 
 /// What is due of the schedules, by the time now, that in a minute and that in [`MAX_LEASE`]: also what was decided, or claimed,
-/// while the clock was ahead.
+/// while the clock was ahead. Only of the tables that are named last.
 const DUE: &str = "(next_due_at <= ?1 OR decided_at > ?2)
-    AND (claimed_until IS NULL OR claimed_until < ?1 OR claimed_until > ?3)";
+    AND (claimed_until IS NULL OR claimed_until < ?1 OR claimed_until > ?3)
+    AND table_name IN (SELECT value FROM json_each(?4))";
 
 /// No claim is held longer.
 const MAX_LEASE: TimeDelta = TimeDelta::minutes(5);
 
-fn due(db: &Connection) -> rusqlite::Result<bool> {
+fn due(db: &Connection, defined: &str) -> rusqlite::Result<bool> {
     let now = Utc::now();
-    db.prepare_cached(&format!("SELECT 1 FROM sluice_schedules WHERE {DUE}"))?.exists([
+    db.prepare_cached(&format!("SELECT 1 FROM sluice_schedules WHERE {DUE}"))?.exists(params![
         instant(now),
         instant(now + TimeDelta::minutes(1)),
         instant(now + MAX_LEASE),
+        defined
     ])
 }
 

@@ -57,7 +57,7 @@ families! {
     SCHEDULE_FAILING = gauge(
         "sluice_schedule_failing",
         "table",
-        "1 while the last run of a scheduled sync failed, runs are skipped for long, or nobody runs what is due"
+        "1 while the last run of a scheduled sync failed, runs are skipped or reach their limit for long, or nobody runs what is due"
     );
     SCHEDULE_WHOLE = gauge(
         "sluice_schedule_whole",
