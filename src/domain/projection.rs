@@ -84,7 +84,7 @@ impl<'a> Row<'a> {
     }
 
     /// The column's value as JSON text, in a row of old under a name that the column had then.
-    fn value(&self, column: &Column) -> Option<&'a str> {
+    pub(crate) fn value(&self, column: &Column) -> Option<&'a str> {
         let is_there = |name: &str| self.members.iter().any(|member| member.name == name);
         self.members.get(column.source_in(is_there))
     }

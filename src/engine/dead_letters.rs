@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::appender::event_record;
 use crate::{
     domain::{
-        Catalog, ErasureLedger, Event, Json, MANUAL, RowError, SourceRow, Table, canonical, json, micros,
+        Catalog, ErasureLedger, Event, Json, MANUAL, Members, Row, RowError, SourceRow, Table, canonical,
+        json, micros,
     },
     log::{NewRecord, Position, Record},
     traces::{TRACEPARENT, TraceParent},
@@ -246,6 +247,25 @@ pub fn about(catalog: Catalog, letter: &Record) -> Option<(Table, Option<String>
     entity_of(catalog, letter).map(|(table, key)| (table, Some(key)))
 }
 
+/// Whom a letter names, where the row that it holds of them is a sought one; of a row that was too large, its beginning is
+/// looked at.
+pub fn named_in_row(
+    catalog: Catalog,
+    letter: &Record,
+    is_sought: impl Fn(&Row<'_>) -> bool,
+) -> Option<(Table, String)> {
+    if header(letter, "table").is_some() {
+        let (table, key) = about(catalog, letter)?;
+        let text = String::from_utf8_lossy(letter.value.as_deref()?);
+        let row = Row { table, members: Members::of_beginning(&text) };
+        return key.filter(|_| is_sought(&row)).map(|key| (table, key));
+    }
+    let event = Event::decode(letter.value.as_ref()).ok()?;
+    let table = event.table(catalog).ok()??;
+    let is_sought = is_sought(&event.row(table));
+    is_sought.then_some((table, event.entidade.id))
+}
+
 /// A header's text.
 pub fn header(record: &Record, name: &str) -> Option<String> {
     let (_, value) = record.headers.iter().find(|(key, _)| key == name)?;
@@ -330,6 +350,27 @@ mod tests {
             Replay::Record(record) => Ok(record),
             Replay::FromLog(position) => Err(format!("{position:?}")),
         }
+    }
+
+    #[test]
+    fn a_letter_names_whom_its_row_tells_of_also_by_the_beginning_of_one_that_was_too_large() {
+        let id = |n| Uuid::from_u128(n).to_string();
+        let named = |letter| {
+            let is_sought = |row: &Row<'_>| row.get("lead_id").to_text() == Some(id(7));
+            named_in_row(Catalog::built_in(), &parked(letter), is_sought)
+        };
+        let row = |lead: String, agent: String| {
+            let row = json!({"id": id(1), "lead_id": lead, "user_agent": agent});
+            SourceRow::read(sessions(), Json::from(&row)).expect("a row")
+        };
+        let large = |row| from_large_row(&row, 5_000, 1_000, Uuid::nil(), Utc::now());
+        let whom = Some((sessions(), id(1)));
+        assert_eq!(named(large(row(id(7), "x".repeat(5_000)))), whom);
+        assert_eq!(named(large(row(id(8), id(7).repeat(100)))), None, "another column mentions it");
+        let (event, _) = row(id(7), String::new()).event(Utc::now(), 1);
+        let of = record(&event.encode());
+        assert_eq!(named(from_record(&of, "c/eventos", "postgres", "refused", LIMIT, Utc::now())), whom);
+        assert_eq!(named(row_letter(&json!({"lead_id": id(7)}))), None, "it names nobody");
     }
 
     #[test]

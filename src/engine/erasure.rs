@@ -19,7 +19,7 @@ use tracing::info;
 use self::whom::Values;
 use super::{EngineError, EntityKey, dead_letters, shared::Shared};
 use crate::{
-    domain::{Catalog, Table},
+    domain::{Catalog, Row, Table},
     fault::Fault,
     log::{Extent, Position, Record, Topic, TopicLimits},
     store::{AlertRule, Resolution, Settled},
@@ -42,6 +42,16 @@ pub struct ErasureRequest {
     pub who: EntityKey,
     /// Also the entities of other tables that refer to it: a lead's chat sessions.
     pub related: bool,
+}
+
+impl ErasureRequest {
+    /// What they are looked up by, where no key was given.
+    fn value(&self) -> Option<&str> {
+        match &self.who {
+            EntityKey::Key(_) => None,
+            EntityKey::Lookup { value, .. } => Some(value.trim()),
+        }
+    }
 }
 
 /// What an erasure came to.
@@ -202,7 +212,7 @@ impl Erasures {
     /// nothing was removed. What a part that is down still holds is told in the report.
     pub async fn erase(&self, request: &ErasureRequest, by: &str) -> Result<ErasureReport, EngineError> {
         let found = self.look(request, by).await?;
-        self.remove(request, found).await
+        self.remove(request, found, by).await
     }
 
     /// Erases whom a preview told, and nobody else. It is looked again where somebody `was_asked` since, which may take long.
@@ -217,7 +227,7 @@ impl Erasures {
         was_asked: bool,
     ) -> Result<ErasureReport, EngineError> {
         if !was_asked {
-            return self.remove(request, preview.0).await;
+            return self.remove(request, preview.0, by).await;
         }
         let found = self.look(request, by).await?;
         if found.targets != preview.0.targets {
@@ -225,7 +235,7 @@ impl Erasures {
                 "who is meant has changed since it was asked; nothing was erased: call again".to_owned();
             return Err(EngineError::Invalid { field: "confirm", problem });
         }
-        self.remove(request, found).await
+        self.remove(request, found, by).await
     }
 
     /// Whom an erasure that is asked for `by` somebody would remove; nothing is removed.
@@ -247,7 +257,12 @@ impl Erasures {
         self.find(request, by).await
     }
 
-    async fn remove(&self, request: &ErasureRequest, found: Found) -> Result<ErasureReport, EngineError> {
+    async fn remove(
+        &self,
+        request: &ErasureRequest,
+        mut found: Found,
+        by: &str,
+    ) -> Result<ErasureReport, EngineError> {
         let (table, store) = (request.table, &self.shared.store);
         // Before their events are gone, which tell of the address.
         let namesakes = match &request.who {
@@ -268,7 +283,7 @@ impl Erasures {
         }
         // From here on whatever fails is told with the keys: the ledger holds them.
         let kept = store.forget_erased().await.err().map(|fault| fault.to_string());
-        let letters = self.settle_letters(&found).await;
+        let letters = self.settle_letters(request, &mut found, by).await;
         let from_log = self.empty_records(&found).await;
         let keeps_records = from_log.is_none();
         // Nobody is needed to find again what a journal keeps.
@@ -326,9 +341,11 @@ impl Erasures {
         removed
     }
 
-    /// Letters are settled as erased, so that nobody is shown them.
-    async fn settle_letters(&self, found: &Found) -> RemovedFrom {
+    /// Letters are settled as erased, so that nobody is shown them. What was parked since it was looked is found now; what a
+    /// sync parks after this, it settles itself.
+    async fn settle_letters(&self, request: &ErasureRequest, found: &mut Found, by: &str) -> RemovedFrom {
         let settled = async {
+            found.letters = self.letters_about(&found.targets, request.value(), by).await?;
             let letters = self.shared.log.dead_letters_identity().await?.to_string();
             self.shared.store.settle(&letters, &found.letters).await
         };
@@ -361,25 +378,49 @@ impl Erasures {
     ) -> Result<Vec<Resolution>, Fault> {
         let (by, catalog) = (format!("{by} on {}", self.shared.settings.owner), self.shared.catalog);
         let mut letters = Vec::new();
-        for extent in self.shared.log.dead_letter_extents().await? {
-            let mut low = extent.low;
-            while low < extent.high {
-                let high = extent.high.min(low + LETTERS);
-                let range = Extent { partition: extent.partition, low, high };
-                let records = self.shared.log.records(Topic::DeadLetters, &[range]).await?;
-                let about = records.iter().filter(|record| is_about(catalog, record, targets, value));
-                letters.extend(about.map(|record| Resolution {
+        let each = |record: &Record| {
+            if is_about(catalog, record, targets, value) {
+                letters.push(Resolution {
                     partition: record.partition,
                     offset: record.offset,
                     letter: dead_letters::letter_id(record),
                     settled: Settled::Erased,
                     by: by.clone(),
                     at: Utc::now(),
-                }));
+                });
+            }
+        };
+        self.walk_letters(each).await?;
+        Ok(letters)
+    }
+
+    /// Those whom dead letters name with a row that is sought: it may have made no event, or one that no sink could take, so
+    /// that nothing else knows of it.
+    async fn named_in_letters(
+        &self,
+        is_sought: impl Fn(&Row<'_>) -> bool + Send + Sync,
+    ) -> Result<Vec<(Table, String)>, Fault> {
+        let mut named = Vec::new();
+        self.walk_letters(|letter| {
+            named.extend(dead_letters::named_in_row(self.shared.catalog, letter, &is_sought));
+        })
+        .await?;
+        Ok(named)
+    }
+
+    /// Shows every dead letter, open or settled, that is still in the log.
+    async fn walk_letters(&self, mut each: impl FnMut(&Record) + Send) -> Result<(), Fault> {
+        for extent in self.shared.log.dead_letter_extents().await? {
+            let mut low = extent.low;
+            while low < extent.high {
+                let high = extent.high.min(low + LETTERS);
+                let range = Extent { partition: extent.partition, low, high };
+                let records = self.shared.log.records(Topic::DeadLetters, &[range]).await?;
+                records.iter().for_each(&mut each);
                 low = high;
             }
         }
-        Ok(letters)
+        Ok(())
     }
 
     /// Schedules and alerts that ask by columns that may name somebody: they go on as they were asked for.

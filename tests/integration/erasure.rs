@@ -29,6 +29,7 @@ mod by_email;
 mod earlier_key;
 mod in_flight;
 mod ledger;
+mod parked;
 mod related;
 
 on_each_adapter! {

@@ -132,17 +132,25 @@ pub struct Member<'a> {
 impl<'a> Members<'a> {
     /// Takes an object apart; `None` where the text is no object.
     pub fn of(object: &'a str) -> Option<Self> {
-        let Raw(members) = serde_json::from_str(object).ok()?;
-        Some(Self(
-            members
-                .into_iter()
-                .map(|(name, value)| Member {
-                    raw_name: name.get(),
-                    name: text(name.get()).unwrap_or_default(),
-                    value: value.get(),
-                })
-                .collect(),
-        ))
+        let mut members = Self(Vec::with_capacity(24));
+        let mut text = serde_json::Deserializer::from_str(object);
+        text.deserialize_map(&mut members).and_then(|()| text.end()).ok()?;
+        Some(members)
+    }
+
+    /// The members that stand whole in the beginning of an object.
+    pub fn of_beginning(beginning: &'a str) -> Self {
+        let mut members = Self::default();
+        let mut text = serde_json::Deserializer::from_str(beginning);
+        let is_cut = text.deserialize_map(&mut members).is_err();
+        // More digits may have followed.
+        members.0.pop_if(|last| {
+            let end = last.value.as_ptr() as usize + last.value.len();
+            is_cut
+                && end == beginning.as_ptr() as usize + beginning.len()
+                && !last.value.ends_with(['"', '}', ']'])
+        });
+        members
     }
 
     /// The value of that name as JSON text; null counts as missing.
@@ -166,31 +174,22 @@ impl<'m, 'a> IntoIterator for &'m Members<'a> {
     }
 }
 
-/// Names and values as they stand in the text: a name is read as raw text, too, since one with a lone surrogate is
+/// Takes names and values as they stand in the text: a name is read as raw text, too, since one with a lone surrogate is
 /// no Rust string.
-struct Raw<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+impl<'de> Visitor<'de> for &mut Members<'de> {
+    type Value = ();
 
-impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
 
-        impl<'de> Visitor<'de> for Object {
-            type Value = Raw<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                let mut members = Vec::with_capacity(24);
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Raw(members))
-            }
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
+        while let Some((name, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
+            let name = name.get();
+            let member = Member { raw_name: name, name: text(name).unwrap_or_default(), value: value.get() };
+            self.0.push(member);
         }
-
-        deserializer.deserialize_map(Object)
+        Ok(())
     }
 }
 

@@ -20,6 +20,23 @@ fn members_are_found_whatever_their_values_and_names_hold() {
 }
 
 #[test]
+fn a_beginning_has_the_members_that_stand_whole_in_it() {
+    let object = r#"{"a":"x","b":{"c":[1,2]},"d":123}"#;
+    let found =
+        |end: usize| Members::of_beginning(&object[..end]).iter().map(|one| one.value).collect::<Vec<_>>();
+    assert_eq!(found(object.len()), ["\"x\"", "{\"c\":[1,2]}", "123"]);
+    for end in [object.len() - 1, object.len() - 2] {
+        assert_eq!(found(end), ["\"x\"", "{\"c\":[1,2]}"], "more digits may follow: {end}");
+    }
+    let behind = |value: &str| object.find(value).expect("it is there") + value.len();
+    assert_eq!(found(behind("[1,2]}")).len(), 2);
+    assert_eq!(found(behind("[1,2]")), ["\"x\""]);
+    assert_eq!(found(behind("\"x\"")), ["\"x\""]);
+    assert_eq!((found(behind("\"x")), found(0)), (Vec::new(), Vec::new()));
+    assert_eq!(Members::of_beginning("[1").iter().count(), 0);
+}
+
+#[test]
 fn depth_is_no_problem() {
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(5_000), "]".repeat(5_000));
     assert_eq!(Members::of(&deep).expect("an object").iter().count(), 1);

@@ -1,6 +1,7 @@
 //! Who is meant by an erasure: every entity that has a value, wherever it is known, however many there are.
 //!
-//! All places compare alike: without the white space around a value, and in any case. What can't be asked is told, so that
+//! All places compare alike: without the white space around a value, and in any case. Dead letters are a place, too: of a row
+//! that made no event, or one that no sink could take, they alone tell. What can't be asked is told, so that
 //! an erasure that could not look everywhere never passes for a complete one. What refers to them is looked for in the same
 //! places: after an erasure that could not reach the index the store knows nothing of it any more, and the index alone does.
 
@@ -13,7 +14,10 @@ use serde_json::Value;
 
 use super::{ErasureRequest, Erasures, Found, Namesakes, Targets};
 use crate::{
-    domain::{Cell, Column, ColumnKind, KeyKind, Row, Search, Table, json},
+    domain::{
+        Cell, Column, ColumnKind, KeyKind, Row, Search, Table,
+        json::{self, Token},
+    },
     engine::{EngineError, EntityKey, lag, questions::referring_to, shared::Shared},
     fault::{Fault, FaultKind},
     index::{IndexName, SEARCH_WINDOW, SearchRequest, Sort, query::quoted},
@@ -64,7 +68,7 @@ impl Erasures {
         // Before anybody is asked: what it is waited for is found.
         let unapplied = self.unapplied(request).await?;
         let (mut at_source, mut index_unasked) = (None, None);
-        let (keys, value) = match who {
+        let keys = match who {
             EntityKey::Key(key) => {
                 let kind = table.key.kind;
                 // Only a key that is a text may begin or end with a space.
@@ -76,7 +80,7 @@ impl Erasures {
                     let problem = format!("is no key of {table}, whose keys are of the type {kind:?}");
                     return Err(EngineError::Invalid { field: "key", problem: problem.to_lowercase() });
                 }
-                (keys, None)
+                keys
             }
             EntityKey::Lookup { column, value } => {
                 let field = if column == "email" { "email" } else { "key" };
@@ -95,7 +99,7 @@ impl Erasures {
                 }
                 let named = self.keys_with(*table, field, &columns, value).await?;
                 (at_source, index_unasked) = (named.source.err(), named.index_unasked);
-                (named.keys.into_iter().collect(), Some(value))
+                named.keys.into_iter().collect()
             }
         };
         let mut found = Found {
@@ -112,7 +116,7 @@ impl Erasures {
         if found.at_source.is_ok() {
             found.at_source = self.count_at_source(&found.targets, &mut found.values).await;
         }
-        found.letters = self.letters_about(&found.targets, value, by).await?;
+        found.letters = self.letters_about(&found.targets, request.value(), by).await?;
         // A letter without a key may still be about them.
         let is_known = !found.letters.is_empty() || found.targets.iter().any(|(_, keys)| !keys.is_empty());
         if is_known { Ok(found) } else { Err(unknown()) }
@@ -209,9 +213,12 @@ impl Erasures {
         while let Some((to, keys)) = found.targets.get(followed).cloned().filter(|(_, keys)| !keys.is_empty())
         {
             followed += 1;
+            let in_letters = self.letters_referring(to, &keys).await?;
             for (other, column) in referring_to(self.shared.catalog, to) {
                 let mut referring: BTreeSet<String> =
                     self.shared.store.keys_with(other, column, &keys, None).await?.into_iter().collect();
+                let of_other = in_letters.iter().filter(|(of, _)| *of == other);
+                referring.extend(of_other.map(|(_, key)| key.clone()));
                 if related {
                     self.look_elsewhere(found, (to, &keys), (other, column), &mut referring).await;
                 }
@@ -231,6 +238,22 @@ impl Erasures {
             }
         }
         Ok(())
+    }
+
+    /// Whoever refers to entities by the rows that dead letters hold.
+    async fn letters_referring(&self, to: Table, keys: &[String]) -> Result<Vec<(Table, String)>, Fault> {
+        let referring: Vec<(Table, &'static str)> = referring_to(self.shared.catalog, to).collect();
+        if referring.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sought = folded(keys);
+        let is_sought = |row: &Row<'_>, column| {
+            row.get(column).to_text().is_some_and(|text| sought.contains(&text.trim().to_lowercase()))
+        };
+        self.named_in_letters(|row| {
+            referring.iter().any(|(other, column)| *other == row.table && is_sought(row, column))
+        })
+        .await
     }
 
     /// Adds the keys of what refers to entities in the index and at the source, and notes which of them could not be asked.
@@ -414,7 +437,8 @@ impl Erasures {
         }
     }
 
-    /// The keys of entities that have this value in one of the columns, in the store, in the index and at the source.
+    /// The keys of entities that have this value in one of the columns, in dead letters, in the store, in the index and at the
+    /// source.
     async fn keys_with(
         &self,
         table: Table,
@@ -422,7 +446,6 @@ impl Erasures {
         columns: &[&Column],
         value: &str,
     ) -> Result<Named, EngineError> {
-        let mut named = Named { keys: BTreeSet::new(), source: Ok(()), index_unasked: None };
         let too_many = |count: String| EngineError::Invalid {
             field,
             problem: format!(
@@ -431,6 +454,12 @@ impl Erasures {
             ),
         };
         let sought = value.to_lowercase();
+        let has_value = |row: &Row<'_>| {
+            row.table == table
+                && columns.iter().any(|column| row.value(column).is_some_and(|json| holds(json, &sought)))
+        };
+        let in_letters = self.named_in_letters(has_value).await?.into_iter().map(|(_, key)| key);
+        let mut named = Named { keys: in_letters.collect(), source: Ok(()), index_unasked: None };
         for column in columns {
             let Named { keys, source, index_unasked } = &mut named;
             keys.extend(self.shared.store.keys_with(table, &column.name, &[value.to_owned()], None).await?);
@@ -583,7 +612,33 @@ fn text_of(value: &Value) -> Option<String> {
     }
 }
 
+/// Whether the text, which is in lower case without white space around it, is what JSON holds or stands within it.
+fn holds(json: &str, sought: &str) -> bool {
+    json::tokens(json).any(|token| match token {
+        Token::Text(held) => json::text(held).is_some_and(|held| held.trim().to_lowercase() == sought),
+        Token::Number(held) => held == sought,
+        Token::Other(_) => false,
+    })
+}
+
 /// Whether a cell is the text, which is in lower case without white space around it.
 fn is_value(cell: &Cell<'_>, sought: &str) -> bool {
     matches!(cell, Cell::Text(text) if text.trim().to_lowercase() == sought)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_held_alone_or_within_a_list_and_not_as_a_part_of_another() {
+        let address = "ana@x.example";
+        for json in [r#"" Ana@X.example\t""#, r#"["b", {"e": "ana@x.\u0065xample"}]"#] {
+            assert!(holds(json, address), "{json}");
+        }
+        for json in [r#""diana@x.example""#, r#""de ana@x.example""#, "null", "{}"] {
+            assert!(!holds(json, address), "{json}");
+        }
+        assert!(holds("71", "71") && !holds("[710]", "71"));
+    }
 }
