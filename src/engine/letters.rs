@@ -294,12 +294,27 @@ impl Letters {
         let (good, records): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
         if !records.is_empty() {
             self.shared.log.ensure_topics().await?;
-            self.appender.append(records, &mut outcome.targets).await?;
+            let entities = records
+                .iter()
+                .filter_map(|record| dead_letters::entity_in(self.shared.catalog, Some(&record.value)));
+            let entities: Vec<(Table, String)> = entities.collect();
+            let appended = self.appender.append(records, &mut outcome.targets).await;
+            self.empty_erased(entities).await?;
+            appended?;
             fail_point::pass("replay.appended");
         }
         self.settle(good, Settled::Replayed, by, &mut outcome).await?;
         fail_point::pass("replay.settled");
         Ok(outcome)
+    }
+
+    /// An erasure that was made while these were appended did not find them in the log.
+    async fn empty_erased(&self, appended: Vec<(Table, String)>) -> Result<(), Fault> {
+        let ledger = self.shared.erased.ledger().await?;
+        for (table, key) in appended.into_iter().filter(|(table, key)| ledger.holds(*table, key)) {
+            self.shared.log.erase(&table.entity, &[key], &[]).await?;
+        }
+        Ok(())
     }
 
     /// Those of the letters that can be replayed, with their records; the others are left.

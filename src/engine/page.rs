@@ -142,7 +142,7 @@ impl<'a> Rows<'a> {
             if is_unchanged {
                 taken.unchanged += 1;
             } else if let Some(letter) = outgoing.letter {
-                let entity = dead_letters::key_as_sent(table, json);
+                let entity = key.clone().or_else(|| dead_letters::key_as_sent(table, json));
                 let parked = entity.map(|entity| ParkedEntity {
                     sink: None,
                     table: TableName::from(table),

@@ -17,7 +17,7 @@ use crate::{
     fault::Fault,
     log::{Extent, NewRecord, Position, Topic},
     source::{Page, RowQuery},
-    store::{Appended, Control, ParkedEntity, SyncLease, SyncProgress},
+    store::{Appended, Control, ParkedEntity, Resolution, Settled, SyncLease, SyncProgress},
     traces::{self, Span},
 };
 
@@ -110,7 +110,7 @@ impl SyncRun {
         };
         let taken = rows.take(asked, last);
         let (appended, parked) = (taken.events.len() as u64, taken.letters.len() as u64);
-        self.park(taken.letters).await?;
+        let noted = self.park(taken.letters).await?;
         let remembered = self.append(lease, taken.events, progress).await?;
         self.check_log().await?;
         for (column, values) in taken.misfits {
@@ -133,7 +133,7 @@ impl SyncRun {
         }
         progress.remembered = checkpointed.remembered;
         fail_point::pass("sync.remembered");
-        self.forget_erased(&ledger, &appended_now).await?;
+        self.forget_erased(&ledger, &appended_now, noted).await?;
         if appended > 0 {
             let entities: Vec<String> = taken.mended.into_iter().collect();
             let table = TableName::from(self.table);
@@ -146,8 +146,13 @@ impl SyncRun {
         Ok((taken.last_modified, taken.cut))
     }
 
-    /// An erasure that was made while a page was appended found no mark of it.
-    async fn forget_erased(&self, before: &ErasureLedger, appended: &[Appended]) -> Result<(), Fault> {
+    /// An erasure that was made while a page was appended found no mark, no record and no letter of it.
+    async fn forget_erased(
+        &self,
+        before: &ErasureLedger,
+        appended: &[Appended],
+        mut parked: Vec<ParkedEntity>,
+    ) -> Result<(), Fault> {
         let now = self.erased.ledger().await?;
         if now.version() == before.version() {
             return Ok(());
@@ -156,6 +161,20 @@ impl SyncRun {
         let erased: Vec<String> = erased.collect();
         if !erased.is_empty() {
             self.store.erase(self.table, &erased, true).await?;
+            parked.retain(|one| erased.contains(&one.entity));
+            let settled = |one: &ParkedEntity| Resolution {
+                partition: one.partition,
+                offset: one.offset,
+                letter: one.letter,
+                settled: Settled::Erased,
+                by: format!("sync {}", self.id),
+                at: Utc::now(),
+            };
+            let letters: Vec<Resolution> = parked.iter().map(settled).collect();
+            self.store.settle(&self.letters, &letters).await?;
+            let at = |one: &ParkedEntity| Position { partition: one.partition, offset: one.offset };
+            let letters: Vec<Position> = parked.iter().map(at).collect();
+            self.log.erase(&self.table.entity, &erased, &letters).await?;
             self.store.forget_erased().await?;
         }
         Ok(())
@@ -189,10 +208,13 @@ impl SyncRun {
         Ok(remembered)
     }
 
-    /// Returns once the log has acknowledged every letter.
-    async fn park(&self, letters: Vec<(NewRecord, Option<ParkedEntity>)>) -> Result<(), Fault> {
+    /// Returns once the log has acknowledged every letter, with those that name an entity.
+    async fn park(
+        &self,
+        letters: Vec<(NewRecord, Option<ParkedEntity>)>,
+    ) -> Result<Vec<ParkedEntity>, Fault> {
         if letters.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let (records, parked): (Vec<NewRecord>, Vec<Option<ParkedEntity>>) = letters.into_iter().unzip();
         let count = records.len();
@@ -207,7 +229,8 @@ impl SyncRun {
                 Some(ParkedEntity { partition: at.partition, offset: at.offset, ..parked? })
             })
             .collect();
-        self.store.note_parked(&self.letters, &noted).await
+        self.store.note_parked(&self.letters, &noted).await?;
+        Ok(noted)
     }
 }
 

@@ -74,6 +74,12 @@ impl SyncRun {
                 let appended = self
                     .appended_in(patiently(&self.cancel, || self.log.records(Topic::Events, &chunk)).await?);
                 let entities: Vec<String> = appended.keys().cloned().collect();
+                // An erasure that was made before they came into the log left them there.
+                let erased = entities.iter().filter(|key| ledger.holds(self.table, key));
+                let erased: Vec<String> = erased.cloned().collect();
+                if !erased.is_empty() {
+                    self.log.erase(&self.table.entity, &erased, &[]).await?;
+                }
                 let known = lease.last_appended(&entities).await?;
                 let news: Vec<Appended> = appended
                     .into_values()

@@ -1,4 +1,5 @@
-//! An erasure at the worst moment: a drain has read the ledger and not written its batch yet, and all else is removed.
+//! An erasure at the worst moment: a drain, a sync or a replay has read the ledger and not written what it has in hand yet,
+//! and all else is removed.
 
 use std::{
     sync::{
@@ -10,9 +11,9 @@ use std::{
 
 use async_trait::async_trait;
 use sluice::{
-    domain::Catalog,
+    domain::{Catalog, ErasureLedger},
     embedded::EmbeddedDb,
-    engine::{Drain, DrainStats, event_record},
+    engine::{Drain, DrainStats, Selection, event_record},
     fault::Fault,
     identity::{Identity, group_name},
     index::{Index, IndexName, tantivy::TantivyIndex},
@@ -23,7 +24,17 @@ use sluice::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::{events, eventually, folder::TestFolder, indices::search, logs::LIMITS, table};
+use super::zuleica;
+use crate::support::{
+    events, eventually,
+    folder::TestFolder,
+    indices::search,
+    logs::LIMITS,
+    place::{Embedded, Place},
+    request,
+    rows::{id, lead, leads},
+    sync, table,
+};
 
 /// An index into which a first batch is written just after somebody else has erased one of its leads.
 struct Late {
@@ -136,4 +147,80 @@ async fn drain_while_somebody_is_erased(from_log: bool) {
     assert_eq!(search(&index, IndexName::Eventos, "*").await.total, 29);
     stop.cancel();
     running.await.expect("no panic").expect("a clean end");
+}
+
+/// The embedded file of the place.
+fn file_of(place: &Embedded) -> rusqlite::Connection {
+    let path = place.settings().data_dir.join("sluice.db");
+    let file = rusqlite::Connection::open(path).expect("the file opens");
+    file.busy_timeout(Duration::from_secs(20)).expect("a timeout");
+    file
+}
+
+/// Has leads erased, and the log emptied, just before a record of the topic comes into it.
+async fn erase_before_append(place: &Embedded, topic: u8, keys: &[String]) {
+    let file = file_of(place);
+    let salt = file.query_row("SELECT salt FROM sluice_erasure", [], |row| row.get(0));
+    let salt: Vec<u8> = salt.expect("a salt");
+    let digests = keys.iter().map(|key| {
+        let digest = ErasureLedger::digest(&salt, table("leads"), key);
+        let digest = file.query_row("SELECT hex(?)", [digest.as_slice()], |row| row.get(0));
+        let digest: String = digest.expect("digits");
+        format!(
+            "INSERT INTO sluice_erased SELECT x'{digest}', 'leads', '2026-01-01T00:00:00.000000Z'
+             WHERE NOT EXISTS (SELECT 1 FROM sluice_erased WHERE digest = x'{digest}');"
+        )
+    });
+    let digests: String = digests.collect();
+    let trigger = format!(
+        "CREATE TRIGGER apaga BEFORE INSERT ON log_records WHEN NEW.topic = {topic} BEGIN
+             {digests} UPDATE sluice_erasure SET version = '{}'; END",
+        Uuid::new_v4()
+    );
+    place.execute(&trigger).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_sync_appends_and_parks_just_after_an_erasure_does_not_stay_in_the_embedded_log() {
+    let place = Embedded::new().await;
+    let engine = place.engine().await;
+    engine.prepare().await.expect("prepared");
+    engine.start_drains().await;
+    // The letter comes first.
+    erase_before_append(&place, 1, &[id(700), id(701)]).await;
+    let mut too_large = lead(701, 2);
+    too_large.insert("utm_source".to_owned(), serde_json::json!("x".repeat(9 << 20)));
+    place.source().set_rows(table("leads"), leads(3));
+    place.source().upsert(table("leads"), vec![zuleica(), too_large]);
+    assert_eq!(sync(&engine, request(table("leads"))).await.appended, 4);
+    super::assert_nothing_of_her(&place, &engine).await;
+    let dump = place.dump().await;
+    assert!(!dump.contains(&id(701)) && !dump.contains("joao701@"), "her row that was parked");
+    assert_eq!(engine.letters.open_count().await.expect("a count"), 0);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replay_appends_just_after_an_erasure_does_not_stay_in_the_embedded_log() {
+    let place = Embedded::new().await;
+    let engine = place.engine().await;
+    engine.prepare().await.expect("prepared");
+    place.refuse_a_name().await;
+    engine.start_drains().await;
+    let mut refused = zuleica();
+    refused.insert("nome".to_owned(), serde_json::json!("proibida"));
+    place.source().set_rows(table("leads"), vec![refused, lead(3, 0)]);
+    sync(&engine, request(table("leads"))).await;
+    eventually("her letter is parked", async || engine.letters.open_count().await.expect("a count") == 1)
+        .await;
+    erase_before_append(&place, 0, &[id(700)]).await;
+    let all = Selection::Open { sink: None, from: None, limit: 10 };
+    let replayed = engine.letters.replay(&all, "a test").await.expect("an outcome");
+    assert_eq!(replayed.settled.len(), 1, "{replayed:?}");
+    let records = "SELECT count(*) FROM log_records WHERE topic = 0 AND CAST(key AS text) = ?";
+    let left: i64 = file_of(&place).query_row(records, [id(700)], |row| row.get(0)).expect("a count");
+    assert_eq!(left, 0);
+    engine.shut_down().await;
+    place.clean_up().await;
 }
