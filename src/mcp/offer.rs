@@ -261,9 +261,14 @@ mod tests {
         };
         let (postgres, sqlite) = (description("postgres"), description("sqlite"));
         assert!(postgres.contains("in PostgreSQL's dialect;") && !postgres.contains("SQLite"), "{postgres}");
-        for spelled in
-            ["date_trunc", "now() - interval '7 days'", "ILIKE", "unnest(interesse)", "in SQLite's dialect;"]
-        {
+        for spelled in [
+            "date_trunc",
+            "now() - interval '7 days'",
+            "ILIKE",
+            "unnest(interesse)",
+            "ORDER BY lower(nome)",
+            "in SQLite's dialect;",
+        ] {
             assert!(sqlite.contains(spelled), "{sqlite}");
         }
         assert!(!sqlite.contains("where sluice runs embedded"), "{sqlite}");

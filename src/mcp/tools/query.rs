@@ -35,7 +35,8 @@ pub(in crate::mcp) const ANY_DIALECT: &str = "PostgreSQL's dialect, or SQLite's 
 /// What it says of the embedded store's.
 pub(in crate::mcp) const SQLITE_DIALECT: &str = "SQLite's dialect; PostgreSQL's date_trunc, to_char, extract, AT TIME ZONE, \
     now() - interval '7 days', ILIKE, FROM leads, unnest(interesse) AS i, x = ANY(interesse) and ::casts are known, too. ILIKE \
-    ignores case, LIKE does not; times are ISO 8601 text in UTC, JSON and lists JSON text";
+    ignores case, LIKE does not; times are ISO 8601 text in UTC, JSON and lists JSON text; texts are ordered by their bytes, \
+    capitals first and accented letters last: ORDER BY lower(nome) sorts capitals among small letters";
 
 /// Rows a statement may answer.
 const MOST_ROWS: u32 = 1_000;

@@ -672,6 +672,9 @@ async fn sqlite_s_own_forms_are_answered_by_the_embedded_store() {
                 json!([[3]]),
             ),
             ("SELECT group_concat(origem, '|') FROM leads", json!([["google|meta|google"]])),
+            // By their bytes, so capitals first.
+            ("SELECT nome FROM leads ORDER BY nome", json!([["José da Silva"], ["SÃO PAULO LTDA"], ["são bento 10%_x"]])),
+            ("SELECT nome FROM leads ORDER BY lower(nome)", json!([["José da Silva"], ["são bento 10%_x"], ["SÃO PAULO LTDA"]])),
             ("SELECT `nome` FROM [leads] WHERE id IS '00000000-0000-0000-0000-000000000001'", json!([["José da Silva"]])),
         ],
     )
