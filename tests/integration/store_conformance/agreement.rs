@@ -246,6 +246,33 @@ const ANSWERED: &[&str] = &[
     "SELECT * FROM (SELECT origem FROM leads) AS x GROUP BY origem ORDER BY 1",
     "SELECT (SELECT max(c.id || l.origem) FROM chat_sessions c WHERE c.total_messages > 5) FROM leads l ORDER BY l.id",
     "SELECT i || '!', count(*) FROM leads, unnest(interesse) AS i GROUP BY i ORDER BY 1",
+    // Queries in the place of a value.
+    "SELECT (SELECT b.origem FROM leads AS b WHERE b.id = leads.id) FROM leads ORDER BY id",
+    "SELECT count(*) FROM chat_sessions WHERE total_messages > (SELECT total_messages FROM chat_sessions WHERE started_at = '2026-10-03T12:00:00Z')",
+    "WITH m AS (SELECT avg(score_qualificacao) AS m FROM leads) SELECT count(*) FROM leads WHERE score_qualificacao > (SELECT m FROM m)",
+    "SELECT (SELECT interesse FROM leads WHERE score_qualificacao = 85), (SELECT nome FROM leads WHERE false), (SELECT 2 UNION SELECT 2)",
+    "SELECT json_build_object('a', (SELECT json_build_object('b', origem) FROM leads WHERE score_qualificacao = 85))",
+    "SELECT count(*) FROM leads WHERE (origem, score_qualificacao) = (SELECT origem, score_qualificacao FROM leads WHERE score_qualificacao = 85)",
+    "SELECT count(*) FROM leads WHERE id IN ((SELECT id FROM leads WHERE origem = 'google'))",
+    "SELECT count(*) FROM leads WHERE origem <> ALL(SELECT origem FROM leads WHERE score_qualificacao > 50)",
+    "SELECT (SELECT created_at FROM leads WHERE score_qualificacao = 85) < '2026-10-01', (SELECT is_active FROM chat_sessions WHERE total_messages = 1)",
+    // Sets.
+    "SELECT 1 UNION SELECT 2 INTERSECT SELECT 2 ORDER BY 1",
+    "SELECT id FROM leads WHERE origem = 'google' UNION SELECT id FROM leads WHERE score_qualificacao > 30 INTERSECT SELECT id FROM leads WHERE origem = 'meta' EXCEPT SELECT id FROM leads WHERE score_qualificacao = 85 ORDER BY id",
+    "(SELECT id FROM leads ORDER BY id DESC LIMIT 2) UNION ALL (SELECT id FROM leads ORDER BY id LIMIT 1) ORDER BY id",
+    "SELECT 1 UNION (SELECT 2 UNION ALL SELECT 2) ORDER BY 1",
+    "SELECT count(*) FROM (SELECT 1 EXCEPT (SELECT 2 INTERSECT SELECT 1)) AS x",
+    "(SELECT count(*) FROM leads)",
+    // Elements of JSON.
+    "SELECT i, i = '1', length(i) FROM leads, jsonb_array_elements_text(metadata -> 'extra' -> 'aa') AS i ORDER BY 1",
+    "SELECT count(*) FROM jsonb_array_elements_text('[85, true, \"85\", null, {\"b\": 1, \"aa\": 2}]') AS i WHERE i IN ('85', 'true', '{\"b\": 1, \"aa\": 2}')",
+    "SELECT string_agg(i::text, '|' ORDER BY length(i::text)) FROM jsonb_array_elements('[10, true, \"x\", [1, 2]]') AS i",
+    "SELECT i ->> 'a' FROM jsonb_array_elements('[{\"a\": 1}, {\"a\": true}]') AS i ORDER BY 1",
+    "SELECT x FROM (SELECT jsonb_array_elements_text('[85, 9]') AS x) AS t WHERE x > '9' OR x = '85'",
+    "SELECT jsonb_array_elements_text(metadata -> 'extra' -> 'aa') = 'x' FROM leads",
+    // Lists taken apart behind windows.
+    "WITH t AS (SELECT *, row_number() OVER (ORDER BY created_at) AS n, count(*) OVER () AS todos FROM leads) SELECT n, todos, unnest(interesse) FROM t ORDER BY n, 3",
+    "SELECT unnest(interesse) AS i, count(*), rank() OVER (ORDER BY count(*) DESC) FROM leads GROUP BY 1 ORDER BY 1",
 ];
 
 /// What Postgres answers or refuses and the embedded store refuses: an answer would be another.
@@ -332,6 +359,17 @@ const REFUSED: &[&str] = &[
     "SELECT origem, (SELECT count(*) FROM chat_sessions AS c WHERE c.lead_id = leads.nome) FROM leads GROUP BY origem",
     "SELECT 1 UNION SELECT versao + count(*) FROM leads",
     "SELECT sum(total_messages) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW EXCLUDE CURRENT ROW) / 2 FROM chat_sessions",
+    "SELECT nome, (SELECT c.total_messages FROM chat_sessions AS c) FROM leads",
+    "SELECT count(*) FROM leads WHERE id = (SELECT id FROM leads WHERE origem = 'google')",
+    "SELECT count(*) FROM leads WHERE (origem, nome) = (SELECT origem, nome FROM leads)",
+    "SELECT (SELECT max(l.score_qualificacao) FROM chat_sessions AS c) FROM leads AS l",
+    "SELECT (SELECT unnest(interesse)) FROM leads",
+    "SELECT count(*) FROM leads, jsonb_array_elements_text(metadata -> 'extra' -> 'aa') AS i WHERE i > 80",
+    "SELECT count(*) FROM leads CROSS JOIN LATERAL jsonb_array_elements_text(metadata -> 'extra' -> 'aa') AS x(i) WHERE x.i IN (1, 2)",
+    "SELECT count(*) FROM leads, unnest(interesse) AS i WHERE i > 80",
+    "SELECT i FROM leads, jsonb_array_elements(metadata -> 'extra') AS i",
+    "SELECT unnest(interesse), count(*) OVER () FROM leads",
+    "SELECT unnest(interesse) FROM leads ORDER BY row_number() OVER (ORDER BY id)",
 ];
 
 #[tokio::test]

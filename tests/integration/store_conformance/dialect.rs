@@ -621,6 +621,8 @@ async fn the_embedded_store_refuses_what_has_no_counterpart_with_its_own_spellin
         ("SELECT to_char(created_at, 'TMMonth') FROM leads", "to_char knows"),
         ("SELECT now() AT TIME ZONE 'BRT'", "America/Sao_Paulo"),
         ("SELECT unnest(interesse), unnest(interesse) FROM leads", "json_each"),
+        ("SELECT unnest(interesse), count(*) OVER () FROM leads", "SELECT n, unnest(interesse) FROM t"),
+        ("SELECT nome, (SELECT c.is_active FROM chat_sessions c) FROM leads", "LIMIT 1 with ORDER BY"),
         ("SELECT stddev(score_qualificacao) FROM leads", "count(x) - 1"),
         ("SELECT * FROM leads WHERE nome = \"Ana\"", "no such column"),
         ("SELECT id FROM leads WHERE metadata -> 'nota' > 5", "(x ->> 'key')::numeric"),

@@ -1,5 +1,5 @@
 //! `sum` and `avg` as PostgreSQL has them of a `numeric`, see [`decimals`]. [`super::dialect`] calls them where a value is known
-//! to be one. And `percentile_cont`, which SQLite has not.
+//! to be one. And `percentile_cont`, which SQLite has not, and what takes the place of a query that may have one row only.
 
 use rusqlite::{
     Connection, Result,
@@ -14,6 +14,10 @@ use super::{
 };
 
 pub(super) const PERCENTILE: &str = "pg_percentile";
+pub(super) const ONLY: &str = "pg_only";
+
+/// What went wrong where a query in the place of a value has a second row.
+pub(super) const SEVERAL_ROWS: &str = "a query in the place of one value found several rows";
 
 type Of = fn(&Rows) -> Value;
 
@@ -106,7 +110,29 @@ impl Aggregate<(Vec<f64>, f64), Option<f64>> for Percentile {
     }
 }
 
+/// `pg_only(x)`: of the only row; NULL where there is none.
+struct Only;
+
+impl Aggregate<Option<Value>, Value> for Only {
+    fn init(&self, _: &mut Context<'_>) -> Result<Option<Value>> {
+        Ok(None)
+    }
+
+    fn step(&self, context: &mut Context<'_>, row: &mut Option<Value>) -> Result<()> {
+        if row.is_some() {
+            return Err(unfit(SEVERAL_ROWS));
+        }
+        *row = Some(context.get(0)?);
+        Ok(())
+    }
+
+    fn finalize(&self, _: &mut Context<'_>, row: Option<Option<Value>>) -> Result<Value> {
+        Ok(row.flatten().unwrap_or(Value::Null))
+    }
+}
+
 pub(super) fn register(connection: &Connection, flags: FunctionFlags) -> Result<()> {
+    connection.create_aggregate_function(ONLY, 1, flags, Only)?;
     connection.create_aggregate_function(PERCENTILE, 2, flags, Percentile)?;
     AGGREGATES
         .into_iter()
@@ -119,7 +145,7 @@ mod tests {
     use crate::store::sqlite::query::functions;
 
     #[test]
-    fn decimals_are_added_up_by_their_digits_also_in_windows() {
+    fn aggregates_take_the_rows_of_groups_and_windows() {
         let connection = Connection::open_in_memory().expect("a connection");
         functions::register(&connection).expect("functions");
         let rows = "(VALUES (1, 0.1), (2, 0.2), (3, NULL), (4, 5), (5, 7), (6, NULL), (7, NULL))";
@@ -160,6 +186,16 @@ mod tests {
         ] {
             assert_eq!(all(&format!("WITH t AS {rows} {sql}")), values, "{sql}");
         }
+        for (sql, values) in [
+            ("SELECT pg_only(n) FROM t WHERE i = 4", vec![Value::Integer(5)]),
+            ("SELECT pg_only(n) FROM t WHERE i = 3", vec![Value::Null]),
+            ("SELECT pg_only(n) FROM t WHERE i = 9", vec![Value::Null]),
+        ] {
+            assert_eq!(all(&format!("WITH t AS {rows} {sql}")), values, "{sql}");
+        }
+        let several = format!("WITH t AS {rows} SELECT pg_only(n) FROM t WHERE i IN (3, 6)");
+        let several = connection.query_row(&several, [], |row| row.get::<_, Value>(0));
+        assert!(several.expect_err("two rows").to_string().contains(SEVERAL_ROWS));
         let wrong = connection.query_row("SELECT pg_percentile(1, 90)", [], |row| row.get::<_, Value>(0));
         assert!(wrong.is_err());
         let text = connection.query_row("SELECT pg_sum('x')", [], |row| row.get::<_, Value>(0));

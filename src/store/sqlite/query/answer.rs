@@ -178,6 +178,7 @@ fn columns(statement: &Statement<'_>, kinds: &[Option<Kind>]) -> Vec<QueryColumn
     let known = if kinds.len() == statement.column_count() { kinds } else { &[] };
     let computed = |i: usize| match known.get(i) {
         Some(Some(Kind::Json)) => "json",
+        Some(Some(Kind::List)) => "list",
         Some(Some(Kind::Boolean)) => "boolean",
         Some(Some(Kind::Instant)) => "timestamptz",
         Some(Some(Kind::Local)) => "timestamp",

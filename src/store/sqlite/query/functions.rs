@@ -124,7 +124,7 @@ pub(super) fn is_allowed(name: &str) -> bool {
         .into_iter()
         .chain(own)
         .chain(aggregates)
-        .chain([aggregates::PERCENTILE, "now"])
+        .chain([aggregates::PERCENTILE, aggregates::ONLY, "now"])
         .any(|function| function.eq_ignore_ascii_case(name))
 }
 

@@ -335,6 +335,7 @@ impl Question {
                 "sql: it needs more memory than a statement may take",
                 NARROWER,
             ),
+            Some(ErrorCode::Unknown) if words == aggregates::SEVERAL_ROWS => foreign(words, dialect::ONE_ROW),
             Some(ErrorCode::Unknown) => {
                 let function = words.strip_prefix("no such function: ").and_then(dialect::hint);
                 function.map_or_else(

@@ -11,6 +11,8 @@ use rusqlite::{
     types::{Value, ValueRef},
 };
 
+use serde_json::value::RawValue;
+
 use super::{
     decimals,
     functions::{text, unfit},
@@ -24,7 +26,7 @@ const MAX_REGEX: usize = 1 << 20;
 type Call = fn(&Context<'_>) -> rusqlite::Result<Value>;
 
 /// Name, number of arguments and what it does.
-pub(super) const FUNCTIONS: [(&str, i32, Call); 58] = [
+pub(super) const FUNCTIONS: [(&str, i32, Call); 60] = [
     ("ceil", 1, |context| number(context, f64::ceil)),
     ("ceiling", 1, |context| number(context, f64::ceil)),
     ("date_part", 2, |context| of_time(context, 1, |at| at.part(&argument(context, 0)?).map(Short))),
@@ -54,8 +56,10 @@ pub(super) const FUNCTIONS: [(&str, i32, Call); 58] = [
     ("pg_interval_times", 2, |context| {
         of_interval(context, |interval| Ok(interval.times(real(context, 1)?)?.write()))
     }),
+    ("pg_json_elements", 1, |context| json_elements(context, true)),
     ("pg_json_has", 2, json_has),
     ("pg_json_text", 1, |context| json(context, false)),
+    ("pg_json_texts", 1, |context| json_elements(context, false)),
     ("pg_jsonb_text", 1, |context| json(context, true)),
     ("pg_lower", 1, |context| of_text(context, |text| Ok(text.to_lowercase()))),
     ("pg_minus", 2, |context| of_time(context, 0, |at| at.plus(interval(context, 1)?.times(-1.0)?))),
@@ -301,24 +305,35 @@ fn nonzero(context: &Context<'_>) -> rusqlite::Result<Value> {
     }
 }
 
-/// JSON as text: what stands inside of a text, unless it is wanted whole, else as PostgreSQL writes it.
 fn json(context: &Context<'_>, whole: bool) -> rusqlite::Result<Value> {
-    if context.get_raw(0) == ValueRef::Null {
-        return Ok(Value::Null);
-    }
-    let text = argument(context, 0).map_err(unfit)?;
+    of_text(context, |text| Ok(json_text(text, whole)?.map_or(Value::Null, Value::Text)))
+}
+
+/// JSON as text: what stands inside of a text, unless it is wanted whole, else as PostgreSQL writes it.
+fn json_text(text: &str, whole: bool) -> Result<Option<String>, Unfit> {
     // A number keeps its digits.
     if !text.starts_with(['{', '[', '"', 'n']) {
-        return Ok(Value::Text(text));
+        return Ok(Some(text.to_owned()));
     }
-    Ok(match serde_json::from_str(&text).map_err(|_| unfit("a value is no JSON"))? {
-        serde_json::Value::Null if !whole => Value::Null,
-        serde_json::Value::String(text) if !whole => Value::Text(text),
+    Ok(match serde_json::from_str(text).map_err(|_| "a value is no JSON")? {
+        serde_json::Value::Null if !whole => None,
+        serde_json::Value::String(text) if !whole => Some(text),
         value => {
             let mut written = String::new();
             write_jsonb(&value, &mut written);
-            Value::Text(written)
+            Some(written)
         }
+    })
+}
+
+/// The elements of a list of JSON as texts, in a list.
+fn json_elements(context: &Context<'_>, whole: bool) -> rusqlite::Result<Value> {
+    of_text(context, |text| {
+        let elements: Vec<&RawValue> = serde_json::from_str(text)
+            .map_err(|_| "a value is no list to take apart; json_each(x) takes any JSON")?;
+        let texts: Vec<Option<String>> =
+            elements.into_iter().map(|element| json_text(element.get(), whole)).collect::<Result<_, _>>()?;
+        Ok(serde_json::Value::from(texts).to_string())
     })
 }
 

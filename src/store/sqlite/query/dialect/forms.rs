@@ -121,16 +121,10 @@ pub(super) fn interval_text(interval: &Interval) -> Expr {
     }
 }
 
-/// `x = ANY(list)`, or `x <> ALL(list)`, of a list in a column, a written one or a query.
+/// `x = ANY(list)`, or `x <> ALL(list)`, of a list in a column or a written one.
 pub(super) fn any_of(left: &Expr, right: &Expr, negated: bool) -> Expr {
     let not = if negated { "NOT " } else { "" };
     match unnested(right) {
-        Expr::Subquery(query) => Expr::In {
-            expr: Box::new(left.clone()),
-            target: InTarget::Subquery(query.clone()),
-            negated,
-            global: false,
-        },
         Expr::Array(array) => Expr::In {
             expr: Box::new(left.clone()),
             target: InTarget::List(array.elem.clone()),

@@ -15,14 +15,14 @@ use super::{
     forms::{function_name, plain_arguments, take, template, unnested},
     hints,
     kinds::{Columns, Kinds},
-    lists::own_name,
+    lists::{is_unnest, own_name},
 };
 use crate::sql_walk::{change_expressions, walk};
 
 const CONTINUE: ControlFlow<Foreign> = ControlFlow::Continue(());
 
 /// Functions that make one value of the rows of a group.
-const AGGREGATES: [&str; 12] = [
+const AGGREGATES: [&str; 15] = [
     "avg",
     "count",
     "group_concat",
@@ -32,6 +32,9 @@ const AGGREGATES: [&str; 12] = [
     "jsonb_group_object",
     "max",
     "min",
+    "pg_avg",
+    "pg_percentile",
+    "pg_sum",
     "string_agg",
     "sum",
     "total",
@@ -61,10 +64,17 @@ fn check_body(kinds: &Kinds<'_>, body: &SetExpr, order: &[OrderByExpr]) -> Contr
 
 fn check_select(kinds: &Kinds<'_>, select: &Select, order: &[OrderByExpr]) -> ControlFlow<Foreign> {
     let GroupByExpr::Expressions(by, _) = &select.group_by else { return CONTINUE };
+    // PostgreSQL takes lists apart behind the windows, SQLite before them.
+    if by.is_empty()
+        && has(&select.projection, &is_unnested)
+        && (has(&select.projection, &is_windowed) || order.iter().any(|by| has(by, &is_windowed)))
+    {
+        return foreign("a window function beside unnest", hints::UNNEST_WINDOW);
+    }
     let is_grouped = !by.is_empty()
         || select.having.is_some()
-        || has_aggregate(&select.projection)
-        || order.iter().any(has_aggregate);
+        || has(&select.projection, &is_aggregate)
+        || order.iter().any(|by| has(by, &is_aggregate));
     let Some(mut group) = is_grouped.then(|| Group::of(kinds, select, by)).flatten() else {
         return CONTINUE;
     };
@@ -91,6 +101,25 @@ fn check_select(kinds: &Kinds<'_>, select: &Select, order: &[OrderByExpr]) -> Co
         }
     }
     CONTINUE
+}
+
+/// Whether the SELECT makes one row of all that it reads. An aggregate of nothing but columns of queries around it is
+/// one of theirs.
+pub(super) fn has_one_row(kinds: &Kinds<'_>, select: &Select) -> bool {
+    let sources: Vec<_> = select.from.iter().flat_map(|table| kinds.sources(table)).collect();
+    let is_own = |expr: &Expr| {
+        column(expr).is_some_and(|(table, name)| {
+            sources.iter().any(|(source, columns)| match &table {
+                Some(table) => table == source,
+                None => columns.iter().any(|(column, _)| *column == name),
+            })
+        })
+    };
+    let makes_one = |expr: &Expr| {
+        is_aggregate(expr) && (has(expr, &is_own) || !has(expr, &|inner| column(inner).is_some()))
+    };
+    matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty())
+        && has(&select.projection, &makes_one)
 }
 
 /// A column's name, and that of its table where it was written.
@@ -361,16 +390,25 @@ fn is_aggregate(expr: &Expr) -> bool {
     call.over.is_none() && (!call.within_group.is_empty() || of_rows && AGGREGATES.contains(&name.as_str()))
 }
 
-/// Whether there is an aggregate, but for those of queries inside.
-fn has_aggregate(node: &impl Visit) -> bool {
-    walk(node, &mut Aggregates { depth: 0 }).is_break()
+fn is_windowed(expr: &Expr) -> bool {
+    matches!(expr, Expr::Function(call) if call.over.is_some())
 }
 
-struct Aggregates {
+fn is_unnested(expr: &Expr) -> bool {
+    matches!(expr, Expr::Function(call) if is_unnest(&function_name(&call.name)))
+}
+
+/// Whether there is such an expression, but for those of queries inside.
+fn has(node: &impl Visit, is_it: &dyn Fn(&Expr) -> bool) -> bool {
+    walk(node, &mut Finder { is_it, depth: 0 }).is_break()
+}
+
+struct Finder<'a> {
+    is_it: &'a dyn Fn(&Expr) -> bool,
     depth: usize,
 }
 
-impl Visitor for Aggregates {
+impl Visitor for Finder<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
@@ -384,6 +422,6 @@ impl Visitor for Aggregates {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        if self.depth == 0 && is_aggregate(expr) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.depth == 0 && (self.is_it)(expr) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

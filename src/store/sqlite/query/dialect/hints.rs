@@ -37,9 +37,12 @@ pub(super) const JSON_VALUE: &str =
 pub(super) const LATERAL: &str = "a subquery in SELECT, or json_each(t.x) in FROM";
 pub(super) const MODE: &str =
     "SELECT x FROM t WHERE x IS NOT NULL GROUP BY x ORDER BY count(*) DESC, x LIMIT 1 for mode";
+pub(in crate::store::sqlite::query) const ONE_ROW: &str =
+    "LIMIT 1 with ORDER BY into it for one of them, or max(x) or string_agg(x, ', ') for one value of all";
 pub(super) const PERCENTILE: &str = "percentile_cont(0.9) WITHIN GROUP (ORDER BY x), of one number between 0 and 1, for numbers in ascending order";
 pub(super) const ROLLUP: &str = "one GROUP BY and UNION ALL for each total";
 pub(super) const UNNEST: &str = "FROM leads, json_each(leads.interesse) AS i, with i.value for the element";
+pub(super) const UNNEST_WINDOW: &str = "WITH t AS (SELECT *, row_number() OVER (ORDER BY created_at) AS n FROM leads) SELECT n, unnest(interesse) FROM t";
 pub(super) const UUID: &str =
     "all of it, such as '0e984725-c51c-4bf4-9960-e1c80e27aba0', or x::text LIKE '0e98%'";
 

@@ -6,14 +6,16 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use sqlparser::ast::{
-    BinaryOperator, Cte, DataType, Expr, Ident, ObjectName, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins, TimezoneInfo, Value,
+    BinaryOperator, Cte, DataType, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, Select,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins,
+    TimezoneInfo, Value,
 };
 
 use super::{
     Foreign, foreign,
     forms::{column_name, function_name, literal, plain_arguments, unnested},
     hints,
+    lists::{ELEMENT_COLUMNS, is_unnest},
 };
 use crate::store::sqlite::query::Readable;
 
@@ -243,16 +245,49 @@ impl<'a> Kinds<'a> {
             TableFactor::NestedJoin { table_with_joins, alias: None } => {
                 return self.sources(table_with_joins);
             }
-            TableFactor::Table { name, alias, .. } | TableFactor::Function { name, alias, .. } => {
-                (function_name(name), alias, Columns::default())
+            TableFactor::Table { name, alias, args: Some(args), .. } => {
+                let function = function_name(name);
+                let columns = self.elements(&function, &args.args, alias.as_ref());
+                (function, alias, columns)
             }
-            TableFactor::UNNEST { alias, .. } | TableFactor::NestedJoin { alias, .. } => {
-                (String::new(), alias, Columns::default())
+            TableFactor::Function { name, args, alias, .. } => {
+                let function = function_name(name);
+                let columns = self.elements(&function, args, alias.as_ref());
+                (function, alias, columns)
             }
+            TableFactor::UNNEST { array_exprs, alias, .. } => {
+                let kind = array_exprs.first().and_then(|list| self.of_element("unnest", list));
+                (String::new(), alias, named_element("unnest", alias.as_ref(), kind))
+            }
+            TableFactor::NestedJoin { alias, .. } => (String::new(), alias, Columns::default()),
             _ => return Vec::new(),
         };
         let name = alias.as_ref().map_or(name, |alias| alias.name.value.to_lowercase());
         vec![(name, renamed(columns, alias.as_ref()))]
+    }
+
+    /// The columns of what a function makes of a list.
+    fn elements(&self, function: &str, args: &[FunctionArg], alias: Option<&TableAlias>) -> Columns {
+        let [FunctionArg::Unnamed(FunctionArgExpr::Expr(list)), ..] = args else { return Columns::default() };
+        let kind = self.of_element(function, list);
+        match function {
+            "json_each" => {
+                let of = |name: &str| (name.to_owned(), kind.filter(|_| name == "value"));
+                Arc::new(Vec::from(ELEMENT_COLUMNS.map(of)))
+            }
+            function if is_unnest(function) => named_element(function, alias, kind),
+            _ => Columns::default(),
+        }
+    }
+
+    /// Of an element of a list.
+    fn of_element(&self, function: &str, list: &Expr) -> Option<Kind> {
+        match (function, list) {
+            ("json_array_elements" | "jsonb_array_elements", _) => Some(Kind::Json),
+            ("json_array_elements_text" | "jsonb_array_elements_text", _) => Some(Kind::Text),
+            (_, Expr::Function(call)) if function_name(&call.name) == "pg_json_elements" => Some(Kind::Json),
+            _ => self.of_expr(list).filter(|kind| *kind == Kind::List).map(|_| Kind::Text),
+        }
     }
 
     fn table(&self, name: &str, with_schema: bool) -> Columns {
@@ -448,13 +483,14 @@ impl<'a> Kinds<'a> {
             | "to_char" | "pg_lower" | "pg_upper" | "pg_substr" | "pg_json_text" | "pg_jsonb_text"
             | "pg_number_text" | "pg_time_text" => Some(Kind::Text),
             "mod" => widest(&[self.of_expr(arguments.first()?), self.of_expr(arguments.get(1)?)]),
+            "pg_json_texts" => Some(Kind::List),
+            unnest if is_unnest(unnest) => self.of_element(unnest, arguments.first()?),
             "min" | "max" | "coalesce" | "greatest" | "least" | "ifnull" => {
                 self.of_all(arguments.iter().copied())
             }
             "if" | "iif" => self.of_all(arguments.iter().copied().skip(1)),
-            "nullif" | "lag" | "lead" | "first_value" | "last_value" | "nth_value" | "pg_nonzero" | "abs" => {
-                first()
-            }
+            "nullif" | "lag" | "lead" | "first_value" | "last_value" | "nth_value" | "pg_nonzero"
+            | "pg_only" | "abs" => first(),
             _ => None,
         }
     }
@@ -533,6 +569,12 @@ impl<'a> Kinds<'a> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// An element by the name of its table, and by the one that it has where PostgreSQL's function gives one.
+fn named_element(function: &str, alias: Option<&TableAlias>, kind: Option<Kind>) -> Columns {
+    let own = alias.map_or_else(|| function.to_owned(), |alias| alias.name.value.to_lowercase());
+    Arc::new(vec![(own, kind), ("value".to_owned(), kind)])
 }
 
 /// The columns of two branches below one another.

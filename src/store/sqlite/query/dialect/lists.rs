@@ -7,7 +7,7 @@ use sqlparser::{
     dialect::PostgreSqlDialect,
 };
 
-use super::parse;
+use super::{forms::template, parse};
 use crate::sql_walk::change_expressions;
 
 pub(super) fn is_unnest(function: &str) -> bool {
@@ -19,6 +19,16 @@ pub(super) fn is_unnest(function: &str) -> bool {
         "jsonb_array_elements_text",
     ]
     .contains(&function)
+}
+
+/// The list of which `json_each` makes what the function makes of `list`: elements of JSON keep the types that they have
+/// in it, where PostgreSQL has JSON or texts of all.
+pub(super) fn list_of(function: &str, list: &Expr) -> Expr {
+    match function {
+        "json_array_elements" | "jsonb_array_elements" => template("pg_json_elements(_0)", &[list]),
+        "json_array_elements_text" | "jsonb_array_elements_text" => template("pg_json_texts(_0)", &[list]),
+        _ => list.clone(),
+    }
 }
 
 /// `json_each(list) AS alias`.
@@ -67,7 +77,8 @@ pub(super) fn own_name(factor: &TableFactor) -> Option<Ident> {
 }
 
 /// The columns of `json_each`; a table's own of such a name must be told apart from them.
-const ELEMENT_COLUMNS: [&str; 8] = ["key", "value", "type", "atom", "id", "parent", "fullkey", "path"];
+pub(super) const ELEMENT_COLUMNS: [&str; 8] =
+    ["key", "value", "type", "atom", "id", "parent", "fullkey", "path"];
 
 /// Names the table of bare columns that `json_each` has, too.
 pub(super) struct Qualified<'a> {

@@ -15,6 +15,7 @@ mod kinds;
 mod leftover;
 mod lists;
 mod operators;
+mod queries;
 mod relations;
 
 use std::{borrow::Cow, ops::ControlFlow};
@@ -37,12 +38,12 @@ use self::{
     },
     kinds::Kinds,
     leftover::Leftover,
-    lists::{Qualified, elements_of, is_unnest, name_element, own_name},
+    lists::{Qualified, elements_of, is_unnest, list_of, name_element, own_name},
     operators::comparable,
     relations::Relations,
 };
 pub(super) use self::{
-    hints::of_function as hint,
+    hints::{ONE_ROW, of_function as hint},
     kinds::{Columns, Kind},
 };
 use super::{Readable, times::Moment};
@@ -213,7 +214,9 @@ impl VisitorMut for Translation<'_> {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Foreign> {
         self.kinds.enter_query(query);
         grouping::check(&self.kinds, query)?;
-        self.kinds.joined(&query.body)
+        self.kinds.joined(&query.body)?;
+        queries::set_apart(&mut query.body);
+        ControlFlow::Continue(())
     }
 
     /// In PostgreSQL NULL is larger than everything else, in SQLite smaller.
@@ -291,7 +294,7 @@ impl VisitorMut for Translation<'_> {
             TableFactor::Table { name, alias, args: Some(args), .. } if is_unnest(&function_name(name)) => {
                 return match args.args.as_slice() {
                     [FunctionArg::Unnamed(FunctionArgExpr::Expr(list))] => {
-                        let (list, alias) = (list.clone(), alias.clone());
+                        let (list, alias) = (list_of(&function_name(name), list), alias.clone());
                         self.elements(factor, list, alias)
                     }
                     _ => foreign("unnest of several lists", hints::UNNEST),
@@ -302,7 +305,7 @@ impl VisitorMut for Translation<'_> {
             {
                 return match args.as_slice() {
                     [FunctionArg::Unnamed(FunctionArgExpr::Expr(list))] => {
-                        let (list, alias) = (list.clone(), alias.clone());
+                        let (list, alias) = (list_of(&function_name(name), list), alias.clone());
                         self.elements(factor, list, alias)
                     }
                     _ => foreign("unnest of several lists", hints::UNNEST),
@@ -317,6 +320,7 @@ impl VisitorMut for Translation<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Foreign> {
         sign_first(expr);
+        queries::look_among(expr);
         self.conditions_of(expr)
     }
 
@@ -410,6 +414,11 @@ impl VisitorMut for Translation<'_> {
             }
             Expr::In { expr: at, target, .. } => return self.among(at, target),
             Expr::Function(_) => return self.function(expr),
+            Expr::Subquery(query) => {
+                if let Some(made) = queries::only_row(&self.kinds, query) {
+                    *expr = made;
+                }
+            }
             _ => {}
         }
         ControlFlow::Continue(())
@@ -505,7 +514,7 @@ impl Translation<'_> {
                 return foreign("date_trunc of an interval", hints::INTERVAL);
             }
             (unnest, [list]) if is_unnest(unnest) && call.over.is_none() => {
-                let list = (*list).clone();
+                let list = list_of(unnest, list);
                 let Some(scope) = self.selects.last_mut() else { return ControlFlow::Continue(()) };
                 if scope.unnested.replace(list).is_some() {
                     return foreign("unnest twice in one SELECT", hints::UNNEST);
