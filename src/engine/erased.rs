@@ -2,10 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use chrono::Utc;
+
 use crate::{
     domain::ErasureLedger,
     fault::{Fault, FaultKind},
-    store::Store,
+    log::{Log, Position},
+    store::{ParkedEntity, Resolution, Settled, Store},
 };
 
 /// Who was erased.
@@ -43,4 +46,33 @@ impl Erased {
             }
         })
     }
+}
+
+/// Settles letters that were parked while those they are about were erased, which found none of them, and empties them where
+/// the log can.
+///
+/// # Errors
+/// When store or log can't be reached.
+pub(super) async fn settle_parked(
+    store: &dyn Store,
+    log: &dyn Log,
+    parked: &[ParkedEntity],
+    by: &str,
+) -> Result<(), Fault> {
+    if parked.is_empty() {
+        return Ok(());
+    }
+    let settled = |one: &ParkedEntity| Resolution {
+        partition: one.partition,
+        offset: one.offset,
+        letter: one.letter,
+        settled: Settled::Erased,
+        by: by.to_owned(),
+        at: Utc::now(),
+    };
+    let resolutions: Vec<Resolution> = parked.iter().map(settled).collect();
+    store.settle(&log.dead_letters_identity().await?.to_string(), &resolutions).await?;
+    let at = |one: &ParkedEntity| Position { partition: one.partition, offset: one.offset };
+    let letters: Vec<Position> = parked.iter().map(at).collect();
+    log.erase("", &[], &letters).await.map(drop)
 }

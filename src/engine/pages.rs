@@ -8,6 +8,7 @@ use futures::future::OptionFuture;
 use tracing::{info, warn};
 
 use super::{
+    erased,
     page::{self, Asked, Misfits, RecordLimits, Rows},
     sync::{Stopped, SyncRun, raise},
 };
@@ -17,7 +18,7 @@ use crate::{
     fault::Fault,
     log::{Extent, NewRecord, Position, Topic},
     source::{Page, RowQuery},
-    store::{Appended, Control, ParkedEntity, Resolution, Settled, SyncLease, SyncProgress},
+    store::{Appended, Control, ParkedEntity, SyncLease, SyncProgress},
     traces::{self, Span},
 };
 
@@ -162,19 +163,9 @@ impl SyncRun {
         if !erased.is_empty() {
             self.store.erase(self.table, &erased, true).await?;
             parked.retain(|one| erased.contains(&one.entity));
-            let settled = |one: &ParkedEntity| Resolution {
-                partition: one.partition,
-                offset: one.offset,
-                letter: one.letter,
-                settled: Settled::Erased,
-                by: format!("sync {}", self.id),
-                at: Utc::now(),
-            };
-            let letters: Vec<Resolution> = parked.iter().map(settled).collect();
-            self.store.settle(&self.letters, &letters).await?;
-            let at = |one: &ParkedEntity| Position { partition: one.partition, offset: one.offset };
-            let letters: Vec<Position> = parked.iter().map(at).collect();
-            self.log.erase(&self.table.entity, &erased, &letters).await?;
+            self.log.erase(&self.table.entity, &erased, &[]).await?;
+            erased::settle_parked(&*self.store, &*self.log, &parked, &format!("sync {}", self.id)).await?;
+            self.store.forget_erased().await?;
             self.store.forget_erased().await?;
         }
         Ok(())

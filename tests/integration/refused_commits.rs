@@ -1,4 +1,5 @@
-//! A drain whose group refuses commits, as groups do while partitions move, or answers none for long.
+//! A drain whose group refuses commits, as groups do while partitions move, or answers none for long; or whose index is put
+//! back while it has committed more.
 
 use std::{
     future::ready,
@@ -30,7 +31,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::{events, eventually, folder::TestFolder, logs::LIMITS, read_log::ReadLog, table};
+use crate::support::{
+    events, eventually,
+    folder::{TestFolder, copy_folder},
+    logs::LIMITS,
+    read_log::ReadLog,
+    table,
+};
 
 /// A reader of a group that refuses commits while partitions move, or lets them hang.
 struct RebalancingReader {
@@ -91,7 +98,7 @@ struct Bench {
     stats: Arc<DrainStats>,
     stop: CancellationToken,
     running: tokio::task::JoinHandle<Result<(), Fault>>,
-    _folder: TestFolder,
+    folder: TestFolder,
 }
 
 impl Bench {
@@ -124,9 +131,15 @@ impl Bench {
         };
         let running = tokio::spawn({
             let stop = stop.clone();
-            async move { drain.run(&stop).await }
+            async move {
+                // As whoever supervises it does.
+                while !stop.is_cancelled() {
+                    drain.run(&stop).await?;
+                }
+                Ok(())
+            }
         });
-        Self { log, group, index, store, stats, stop, running, _folder: folder }
+        Self { log, group, index, store, stats, stop, running, folder }
     }
 
     /// A drain of the same log into the store, which is its own truth of what was applied.
@@ -270,4 +283,24 @@ async fn what_was_applied_and_not_committed_when_a_drain_ended_is_committed_by_t
     .await;
     bench.end().await;
     next.await.expect("no panic").expect("a clean end");
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_of_the_index_put_back_under_a_running_drain_is_filled_from_where_it_stands() {
+    let bench = Bench::begin(LIMITS);
+    bench.append(&(1..=10).collect::<Vec<_>>()).await;
+    bench.await_leads(10).await;
+    bench.await_commits(10).await;
+    let (folder, copy) = (bench.folder.path().join("index"), bench.folder.path().join("copy"));
+    copy_folder(&folder, &copy);
+    bench.append(&(11..=30).collect::<Vec<_>>()).await;
+    bench.await_leads(30).await;
+    bench.await_commits(30).await;
+
+    std::fs::rename(&folder, folder.with_extension("moved")).expect("moved away");
+    std::fs::rename(&copy, &folder).expect("put back");
+    // Not one more record comes.
+    bench.await_leads(30).await;
+    bench.end().await;
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     domain::TableName,
-    engine::{dead_letters, gaps, trim},
+    engine::{dead_letters, erased, gaps, trim},
     fail_point,
     fault::Fault,
     log::{Extent, Position, Record, Topic},
@@ -380,11 +380,19 @@ impl Session<'_> {
     /// Tells the store which entities have open letters; what it could not be told is told before anything else.
     pub(super) async fn note_parked(&mut self) -> Result<(), Fault> {
         if !self.unnoted.is_empty() {
-            // Their letters are never shown; their keys are not to be kept either.
+            // An erasure that was made meanwhile found none of their letters, and their keys are not to be kept.
             let (catalog, ledger) = (self.drain.catalog, self.erased.ledger().await?);
             let is_erased = |one: &ParkedEntity| {
                 catalog.get(&one.table.0).is_some_and(|table| ledger.holds(table, &one.entity))
             };
+            let erased: Vec<ParkedEntity> =
+                self.unnoted.iter().filter(|one| is_erased(one)).cloned().collect();
+            let (store, log) = (&*self.drain.store, &*self.drain.log);
+            if !erased.is_empty() {
+                let by = format!("drain into {}", self.drain.sink.name());
+                erased::settle_parked(store, log, &erased, &by).await?;
+                store.forget_erased().await?;
+            }
             self.unnoted.retain(|one| !is_erased(one));
             let letters = self.drain.log.dead_letters_identity().await?.to_string();
             self.drain.store.note_parked(&letters, &self.unnoted).await?;

@@ -33,7 +33,17 @@ impl Session<'_> {
         // It has what is on its way, or has not: a moment later it would be another answer.
         self.land_all().await?;
         self.compared = Instant::now();
-        let Some(applied) = self.drain.sink.applied(&self.log_id).await? else { return Ok(()) };
+        let Some(applied) = self.drain.sink.applied(&self.log_id).await? else {
+            let reached = self.drain.sink.reached(&self.log_id).await?;
+            let is_behind =
+                |at: &Position| self.held.get(&at.partition).is_some_and(|held| at.offset < held.next);
+            if reached.iter().any(is_behind) {
+                let sink = self.drain.sink.name();
+                warn!(sink, "the sink is behind what it had applied: beginning anew from where it stands");
+                self.replaced = true;
+            }
+            return Ok(());
+        };
         let stored =
             |partition| applied.iter().find(|at| at.partition == partition).map_or(0, |at| at.offset);
         // One that is further than it was here is another worker's by now, and its revocation on its way.

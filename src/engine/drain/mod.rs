@@ -314,10 +314,12 @@ impl Session<'_> {
             return Ok(());
         }
         self.look(LOOK_IDLE_EVERY).await?;
+        if !self.replaced {
+            self.look_for_lost_commits().await?;
+        }
         if self.replaced {
             return Ok(());
         }
-        self.look_for_lost_commits().await?;
         // In this order: a sink without offsets of its own is read on from the group's.
         self.note_parked().await?;
         self.commit_pending().await?;

@@ -163,7 +163,7 @@ async fn erase_before_append(place: &Embedded, topic: u8, keys: &[String]) {
     let salt = file.query_row("SELECT salt FROM sluice_erasure", [], |row| row.get(0));
     let salt: Vec<u8> = salt.expect("a salt");
     let digests = keys.iter().map(|key| {
-        let digest = ErasureLedger::digest(&salt, table("leads"), key);
+        let digest = ErasureLedger::digest(&salt, table("leads").name(), key);
         let digest = file.query_row("SELECT hex(?)", [digest.as_slice()], |row| row.get(0));
         let digest: String = digest.expect("digits");
         format!(
