@@ -181,7 +181,7 @@ fn columns(statement: &Statement<'_>, kinds: &[Option<Kind>]) -> Vec<QueryColumn
         Some(Some(Kind::List)) => "list",
         Some(Some(Kind::Boolean)) => "boolean",
         Some(Some(Kind::Instant)) => "timestamptz",
-        Some(Some(Kind::Local)) => "timestamp",
+        Some(Some(Kind::Local | Kind::Datetime)) => "timestamp",
         // What is computed has the type of each value.
         _ => "any",
     };

@@ -10,8 +10,8 @@ use rusqlite::{
     functions::Context,
     types::{Value, ValueRef},
 };
-
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use super::{
     decimals,
@@ -26,7 +26,7 @@ const MAX_REGEX: usize = 1 << 20;
 type Call = fn(&Context<'_>) -> rusqlite::Result<Value>;
 
 /// Name, number of arguments and what it does.
-pub(super) const FUNCTIONS: [(&str, i32, Call); 60] = [
+pub(super) const FUNCTIONS: [(&str, i32, Call); 62] = [
     ("ceil", 1, |context| number(context, f64::ceil)),
     ("ceiling", 1, |context| number(context, f64::ceil)),
     ("date_part", 2, |context| of_time(context, 1, |at| at.part(&argument(context, 0)?).map(Short))),
@@ -60,6 +60,7 @@ pub(super) const FUNCTIONS: [(&str, i32, Call); 60] = [
     ("pg_json_has", 2, json_has),
     ("pg_json_text", 1, |context| json(context, false)),
     ("pg_json_texts", 1, |context| json_elements(context, false)),
+    ("pg_json_typeof", 1, json_typeof),
     ("pg_jsonb_text", 1, |context| json(context, true)),
     ("pg_lower", 1, |context| of_text(context, |text| Ok(text.to_lowercase()))),
     ("pg_minus", 2, |context| of_time(context, 0, |at| at.plus(interval(context, 1)?.times(-1.0)?))),
@@ -80,6 +81,7 @@ pub(super) const FUNCTIONS: [(&str, i32, Call); 60] = [
     ("pg_timestamp", 1, |context| of_time(context, 0, |at| Ok(at.to_local()))),
     ("pg_timestamptz", 1, |context| of_time(context, 0, |at| Ok(at.to_instant()))),
     ("pg_upper", 1, |context| of_text(context, |text| Ok(text.to_uppercase()))),
+    ("pg_uuid", 1, |context| of_text(context, uuid)),
     ("pow", 2, power),
     ("power", 2, power),
     ("right", 2, |context| cut(context, true)),
@@ -348,6 +350,28 @@ fn json_has(context: &Context<'_>) -> rusqlite::Result<Value> {
             value => is_key(&value),
         }))
     })
+}
+
+/// Of which of its types JSON is.
+fn json_typeof(context: &Context<'_>) -> rusqlite::Result<Value> {
+    of_text(context, |text| {
+        let json: &RawValue = serde_json::from_str(text).map_err(|_| "a value is no JSON")?;
+        Ok(match json.get().as_bytes().first() {
+            Some(b'{') => "object",
+            Some(b'[') => "array",
+            Some(b'"') => "string",
+            Some(b't' | b'f') => "boolean",
+            Some(b'n') => "null",
+            _ => "number",
+        }
+        .to_owned())
+    })
+}
+
+/// As it is stored, however it is spelled.
+fn uuid(text: &str) -> Result<String, Unfit> {
+    let uuid = Uuid::parse_str(text.trim()).map_err(|_| "a value is no uuid")?;
+    Ok(uuid.to_string())
 }
 
 /// Keys by length and then by their bytes, and a space behind each comma and colon.

@@ -15,7 +15,11 @@ impl Translation<'_> {
     pub(super) fn cast(&self, inner: &Expr, to: &DataType) -> ControlFlow<Foreign, Expr> {
         let made = |sql: &str| ControlFlow::Continue(template(sql, &[inner]));
         match to {
-            DataType::Text | DataType::Uuid => self.as_text(inner),
+            DataType::Text => self.as_text(inner),
+            DataType::Uuid if self.kinds.of_expr(inner) == Some(Kind::Uuid) => {
+                ControlFlow::Continue(inner.clone())
+            }
+            DataType::Uuid => made("pg_uuid(_0)"),
             DataType::Varchar(length)
             | DataType::CharacterVarying(length)
             | DataType::CharVarying(length) => {
@@ -85,7 +89,7 @@ impl Translation<'_> {
             return foreign("the text of a computed number", hints::NUMBER_AS_TEXT);
         }
         ControlFlow::Continue(match kind {
-            Some(Kind::Instant | Kind::Local) => template("pg_time_text(_0)", &[expr]),
+            Some(Kind::Instant | Kind::Local | Kind::Datetime) => template("pg_time_text(_0)", &[expr]),
             Some(Kind::Boolean) => {
                 template("CASE WHEN _0 THEN 'true' WHEN NOT _0 THEN 'false' END", &[&nested(expr)])
             }

@@ -10,7 +10,7 @@ pub(super) const LIST_ORDER: &str =
     "json_array_length(x), or (SELECT group_concat(value, ', ') FROM json_each(x)) for a text";
 pub(super) const LIST_AS_TEXT: &str = "(SELECT group_concat(value, ', ') FROM json_each(x))";
 pub(super) const NUMBER_AS_TEXT: &str = "x::integer::text, or the number by itself, in a column of its own";
-pub(super) const SAME_CAST: &str = "the same cast on both sides, such as x::date";
+pub(super) const SAME_CAST: &str = "the same cast on both sides, such as x::date or x::timestamp";
 pub(super) const SPREAD: &str = "SELECT sqrt(avg((x - m) * (x - m))) FROM t, (SELECT avg(x) AS m FROM t) for stddev_pop; the sum of the squares \
                                  divided by count(x) - 1 for stddev and variance";
 pub(super) const SUBSTRING: &str = "substring(x, 2, 3) for characters by their places, x ~ 'pattern' to test";
@@ -24,10 +24,13 @@ pub(super) const DISTINCT_ON: &str =
     "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY a ORDER BY b DESC) AS n FROM t) WHERE n = 1";
 pub(super) const DISTINCT_TEXTS: &str =
     "(SELECT string_agg(x, ', ' ORDER BY x) FROM (SELECT DISTINCT x FROM t))";
+pub(super) const EACH: &str = "json_each(x) AS e in FROM, with e.key, and x -> e.key for the value";
+pub(super) const EACH_TEXT: &str = "json_each(x) AS e in FROM, with e.key, and x ->> e.key for the value";
 pub(super) const ELEMENT: &str = "x ->> 0 for the first element";
 pub(super) const INTERVAL: &str = "now() - interval '7 days', or datetime('now', '-7 days')";
 pub(super) const JSON_CONTAINS: &str =
     "x ->> 'key' = 'value', or EXISTS (SELECT 1 FROM json_each(x) WHERE value = 'a')";
+pub(super) const JSON_ITSELF: &str = "x -> 'key', which is JSON, where x ->> 'key' is a text";
 pub(super) const JSON_ORDER: &str = "(x ->> 'key')::numeric to sort by a number, x ->> 'key' by a text";
 pub(super) const JSON_PATH: &str = "x ->> '$.a.b'";
 pub(super) const JSON_REMOVE: &str =
@@ -43,10 +46,11 @@ pub(super) const PERCENTILE: &str = "percentile_cont(0.9) WITHIN GROUP (ORDER BY
 pub(super) const ROLLUP: &str = "one GROUP BY and UNION ALL for each total";
 pub(super) const UNNEST: &str = "FROM leads, json_each(leads.interesse) AS i, with i.value for the element";
 pub(super) const UNNEST_WINDOW: &str = "WITH t AS (SELECT *, row_number() OVER (ORDER BY created_at) AS n FROM leads) SELECT n, unnest(interesse) FROM t";
+pub(super) const USING: &str = "ON a.x::date = b.x::date, the same cast on both sides";
 pub(super) const UUID: &str =
     "all of it, such as '0e984725-c51c-4bf4-9960-e1c80e27aba0', or x::text LIKE '0e98%'";
 
-const FUNCTIONS: [(&str, &str); 47] = [
+const FUNCTIONS: [(&str, &str); 45] = [
     ("age", DIFFERENCE),
     ("array_agg", "json_group_array(x)"),
     ("array_length", "nullif(json_array_length(x), 0)"),
@@ -67,16 +71,14 @@ const FUNCTIONS: [(&str, &str); 47] = [
     ),
     ("initcap", "upper(substr(x, 1, 1)) || substr(x, 2)"),
     ("json_agg", "json_group_array(x)"),
-    ("json_each_text", "json_each(x), with the columns key and value"),
+    ("json_each_text", EACH_TEXT),
     ("json_object_agg", "json_group_object(k, v)"),
     ("json_object_keys", "json_each(x), with the column key"),
-    ("json_typeof", "json_type(x)"),
     ("jsonb_agg", "json_group_array(x)"),
-    ("jsonb_each", "json_each(x), with the columns key and value"),
-    ("jsonb_each_text", "json_each(x), with the columns key and value"),
+    ("jsonb_each", EACH),
+    ("jsonb_each_text", EACH_TEXT),
     ("jsonb_object_agg", "json_group_object(k, v)"),
     ("jsonb_object_keys", "json_each(x), with the column key"),
-    ("jsonb_typeof", "json_type(x)"),
     ("lpad", "printf('%5s', x)"),
     ("make_date", "printf('%04d-%02d-%02d', y, m, d)"),
     ("make_interval", INTERVAL),

@@ -25,6 +25,8 @@ pub(in crate::store::sqlite::query) enum Kind {
     Instant,
     /// `timestamp`
     Local,
+    /// `timestamp` as SQLite's `datetime` writes it, which sorts before the same time as it is written elsewhere
+    Datetime,
     /// `date`
     Day,
     Interval,
@@ -66,7 +68,12 @@ impl Kind {
     }
 
     pub(super) fn is_time(self) -> bool {
-        matches!(self, Self::Instant | Self::Local | Self::Day)
+        matches!(self, Self::Instant | Self::Local | Self::Datetime | Self::Day)
+    }
+
+    /// What it is of once it was brought to one form with others.
+    fn alike(self) -> Self {
+        if self == Self::Datetime { Self::Local } else { self }
     }
 
     pub(super) fn is_number(self) -> bool {
@@ -365,8 +372,12 @@ impl<'a> Kinds<'a> {
         }
     }
 
-    /// Of what becomes one value, as the results of a CASE.
-    pub(super) fn of_all<'e>(&self, values: impl IntoIterator<Item = &'e Expr>) -> Option<Kind> {
+    /// Of what is brought to one form and becomes one value, as the results of a CASE.
+    pub(super) fn of_alike<'e>(&self, values: impl IntoIterator<Item = &'e Expr>) -> Option<Kind> {
+        self.of_all(values).map(Kind::alike)
+    }
+
+    fn of_all<'e>(&self, values: impl IntoIterator<Item = &'e Expr>) -> Option<Kind> {
         common(values.into_iter().map(|value| self.of_expr(value)))
     }
 
@@ -388,7 +399,7 @@ impl<'a> Kinds<'a> {
             Expr::Position { .. } => Some(Kind::Integer),
             Expr::Substring { .. } | Expr::Trim { .. } => Some(Kind::Text),
             Expr::Case { conditions, else_result, .. } => {
-                self.of_all(conditions.iter().map(|when| &when.result).chain(else_result.as_deref()))
+                self.of_alike(conditions.iter().map(|when| &when.result).chain(else_result.as_deref()))
             }
             Expr::Subquery(query) => self.columns_of(query).first().and_then(|(_, kind)| *kind),
             Expr::BinaryOp { left, op, right } => self.of_operation(left, op, right),
@@ -432,16 +443,14 @@ impl<'a> Kinds<'a> {
             | "clock_timestamp"
             | "to_timestamp"
             | "pg_timestamptz" => Some(Kind::Instant),
-            "localtimestamp" | "pg_timestamp" | "datetime" => Some(Kind::Local),
+            "localtimestamp" | "pg_timestamp" => Some(Kind::Local),
+            "datetime" => Some(Kind::Datetime),
             "current_date" | "date" | "pg_date" | "pg_add_days" => Some(Kind::Day),
             "date_trunc" => match self.of_expr(arguments.get(1)?) {
                 Some(Kind::Day) => Some(Kind::Instant),
-                kind => kind,
+                kind => kind.map(Kind::alike),
             },
-            "pg_plus" | "pg_minus" => match self.of_expr(arguments.first()?) {
-                Some(Kind::Day) => Some(Kind::Local),
-                kind => kind,
-            },
+            "pg_plus" | "pg_minus" => first().map(moved),
             "pg_at_time_zone" => self.in_zone(arguments.first()?),
             "pg_boolean" | "pg_json_has" | "pg_regexp" | "pg_regexp_i" | "bool_and" | "bool_or" | "every" => {
                 Some(Kind::Boolean)
@@ -481,27 +490,34 @@ impl<'a> Kinds<'a> {
             "lower" | "upper" | "substr" | "substring" | "replace" | "trim" | "ltrim" | "rtrim" | "btrim"
             | "left" | "right" | "split_part" | "concat" | "concat_ws" | "string_agg" | "group_concat"
             | "to_char" | "pg_lower" | "pg_upper" | "pg_substr" | "pg_json_text" | "pg_jsonb_text"
-            | "pg_number_text" | "pg_time_text" => Some(Kind::Text),
+            | "pg_number_text" | "pg_time_text" | "json_typeof" | "jsonb_typeof" | "pg_json_typeof"
+            // SQLite's own.
+            | "char" | "format" | "hex" | "json_pretty" | "json_type" | "printf" | "quote" | "soundex"
+            | "sqlite_version" | "strftime" | "time" | "timediff" | "typeof" | "unistr" | "unistr_quote" => {
+                Some(Kind::Text)
+            }
+            "pg_uuid" => Some(Kind::Uuid),
             "mod" => widest(&[self.of_expr(arguments.first()?), self.of_expr(arguments.get(1)?)]),
             "pg_json_texts" => Some(Kind::List),
             unnest if is_unnest(unnest) => self.of_element(unnest, arguments.first()?),
-            "min" | "max" | "coalesce" | "greatest" | "least" | "ifnull" => {
-                self.of_all(arguments.iter().copied())
-            }
+            "min" | "max" => self.of_all(arguments.iter().copied()),
+            "coalesce" | "greatest" | "least" | "ifnull" => self.of_alike(arguments.iter().copied()),
             "if" | "iif" => self.of_all(arguments.iter().copied().skip(1)),
-            "nullif" | "lag" | "lead" | "first_value" | "last_value" | "nth_value" | "pg_nonzero"
-            | "pg_only" | "abs" => first(),
+            "nullif" => first().map(Kind::alike),
+            "lag" | "lead" | "first_value" | "last_value" | "nth_value" | "pg_nonzero" | "pg_only" | "abs" => {
+                first()
+            }
             _ => None,
         }
     }
 
     fn in_zone(&self, at: &Expr) -> Option<Kind> {
-        Some(if self.of_expr(at) == Some(Kind::Local) { Kind::Instant } else { Kind::Local })
+        let is_local = matches!(self.of_expr(at), Some(Kind::Local | Kind::Datetime));
+        Some(if is_local { Kind::Instant } else { Kind::Local })
     }
 
     fn of_operation(&self, left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Kind> {
         use BinaryOperator as Op;
-        let moved = |kind| if kind == Kind::Day { Kind::Local } else { kind };
         let arithmetic = matches!(op, Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo);
         match (op, self.of_expr(left), self.of_expr(right)) {
             (Op::Plus | Op::Minus, Some(Kind::Interval), Some(Kind::Interval))
@@ -551,6 +567,22 @@ impl<'a> Kinds<'a> {
         (a.is_time() && b.is_time() && !days).then_some((left, right))
     }
 
+    /// Breaks where the columns that USING names are of types that SQLite compares otherwise.
+    pub(super) fn joined_by(&self, names: &[ObjectName]) -> ControlFlow<Foreign> {
+        let sources = self.frames.last().map(|frame| frame.sources.as_slice()).unwrap_or_default();
+        for name in names.iter().map(function_name) {
+            let of = |columns: &Columns| columns.iter().find(|(column, _)| *column == name)?.1;
+            let mut kinds: Vec<Kind> = sources.iter().filter_map(|(_, columns)| of(columns)).collect();
+            // As in a set.
+            kinds.retain(|kind| *kind != Kind::Text);
+            let differ = kinds.iter().any(|kind| Some(kind) != kinds.first());
+            if differ && kinds.into_iter().any(Kind::is_reckoned) {
+                return foreign("USING with columns of different types", hints::USING);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     /// Breaks where columns that are joined below one another are times of different types: PostgreSQL makes one of them.
     pub(super) fn joined(&self, body: &SetExpr) -> ControlFlow<Foreign> {
         let SetExpr::SetOperation { left, right, .. } = body else { return ControlFlow::Continue(()) };
@@ -575,6 +607,11 @@ impl<'a> Kinds<'a> {
 fn named_element(function: &str, alias: Option<&TableAlias>, kind: Option<Kind>) -> Columns {
     let own = alias.map_or_else(|| function.to_owned(), |alias| alias.name.value.to_lowercase());
     Arc::new(vec![(own, kind), ("value".to_owned(), kind)])
+}
+
+/// Of a time that an interval was added to.
+fn moved(kind: Kind) -> Kind {
+    if kind == Kind::Day { Kind::Local } else { kind.alike() }
 }
 
 /// The columns of two branches below one another.
@@ -613,6 +650,10 @@ fn common(kinds: impl IntoIterator<Item = Option<Kind>>) -> Option<Kind> {
     let both = |a: Kind, b| match a {
         Kind::Null => b,
         _ if a.is_number() => widest(&[Some(a), Some(b)]).unwrap_or(a),
+        _ if a.is_time() => {
+            let wider = [Kind::Instant, Kind::Datetime, Kind::Local];
+            wider.into_iter().find(|kind| [a, b].contains(kind)).unwrap_or(a)
+        }
         _ => a,
     };
     kinds.into_iter().flatten().reduce(both)
@@ -738,6 +779,14 @@ mod tests {
             "left('a', 1)",
             "(SELECT '5')",
             "trim('5')",
+            "strftime('%H', moment)",
+            "time(moment)",
+            "typeof(score)",
+            "json_type('1')",
+            "printf('%d', score)",
+            "hex('a')",
+            "quote(score)",
+            "char(65)",
         ] {
             let refused = translated(&format!("SELECT {other} > 5 FROM leads")).expect_err(other);
             assert!(refused.contains("with a number"), "{other}: {refused}");

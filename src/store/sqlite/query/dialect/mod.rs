@@ -426,11 +426,22 @@ impl VisitorMut for Translation<'_> {
 }
 
 impl Translation<'_> {
-    fn function(&mut self, expr: &mut Expr) -> ControlFlow<Foreign> {
-        let Expr::Function(call) = expr else { return ControlFlow::Continue(()) };
-        let name = function_name(&call.name);
-        match name.as_str() {
-            "coalesce" | "nullif" | "greatest" | "least" | "ifnull" => self.alike(arguments_mut(call))?,
+    /// What a call is given, as the function of either store reads it.
+    fn arguments(&self, call: &mut Function, name: &str) -> ControlFlow<Foreign> {
+        match name {
+            "nullif" => {
+                // It stays of the type of the first.
+                let kinds = plain_arguments(&call.args).into_iter().filter_map(|of| self.kinds.of_expr(of));
+                if let [a, b] = kinds.collect::<Vec<_>>()[..]
+                    && a != b
+                    && a.is_time()
+                    && b.is_time()
+                {
+                    return foreign("nullif of times of different types", hints::SAME_CAST);
+                }
+                self.alike(arguments_mut(call))?;
+            }
+            "coalesce" | "greatest" | "least" | "ifnull" => self.alike(arguments_mut(call))?,
             "concat" | "concat_ws" => {
                 for argument in arguments_mut(call) {
                     if self.kinds.of_expr(argument) == Some(Kind::Boolean) {
@@ -452,7 +463,7 @@ impl Translation<'_> {
                             return foreign(format!("{name} of JSON"), hints::JSON_VALUE);
                         }
                         Some(Kind::List) => return foreign(format!("{name} of lists"), hints::LIST_ORDER),
-                        Some(Kind::Text) if matches!(name.as_str(), "sum" | "avg") => {
+                        Some(Kind::Text) if matches!(name, "sum" | "avg") => {
                             return foreign(format!("{name} of a text"), hints::TEXT_AS_NUMBER);
                         }
                         _ => {}
@@ -461,6 +472,13 @@ impl Translation<'_> {
             }
             _ => {}
         }
+        ControlFlow::Continue(())
+    }
+
+    fn function(&mut self, expr: &mut Expr) -> ControlFlow<Foreign> {
+        let Expr::Function(call) = expr else { return ControlFlow::Continue(()) };
+        let name = function_name(&call.name);
+        self.arguments(call, &name)?;
         if !call.within_group.is_empty() {
             return self.within_group(call, &name);
         }
@@ -497,6 +515,10 @@ impl Translation<'_> {
                 return foreign(format!("{name}(DISTINCT …) with a separator"), hints::DISTINCT_TEXTS);
             }
             ("jsonb_array_length", [_]) => renamed(call, "json_array_length"),
+            ("json_typeof" | "jsonb_typeof", [of]) => match self.kinds.of_expr(of) {
+                None | Some(Kind::Json) => renamed(call, "pg_json_typeof"),
+                Some(_) => return foreign(format!("{name} of what is no JSON"), hints::JSON_ITSELF),
+            },
             ("jsonb_build_object" | "json_build_object", _) => renamed(call, "json_object"),
             ("jsonb_build_array" | "json_build_array", _) => renamed(call, "json_array"),
             ("date_part", [field, of]) => {

@@ -133,15 +133,21 @@ impl Translation<'_> {
     /// What tables beside one another are joined by.
     pub(super) fn joins(&self, table: &mut TableWithJoins) -> ControlFlow<Foreign> {
         for join in &mut table.joins {
-            if let JoinOperator::Join(JoinConstraint::On(on))
-            | JoinOperator::Inner(JoinConstraint::On(on))
-            | JoinOperator::Left(JoinConstraint::On(on))
-            | JoinOperator::LeftOuter(JoinConstraint::On(on))
-            | JoinOperator::Right(JoinConstraint::On(on))
-            | JoinOperator::RightOuter(JoinConstraint::On(on))
-            | JoinOperator::FullOuter(JoinConstraint::On(on)) = &mut join.join_operator
+            if let JoinOperator::Join(by)
+            | JoinOperator::Inner(by)
+            | JoinOperator::Left(by)
+            | JoinOperator::LeftOuter(by)
+            | JoinOperator::Right(by)
+            | JoinOperator::RightOuter(by)
+            | JoinOperator::FullOuter(by) = &mut join.join_operator
             {
-                self.condition(on)?;
+                match by {
+                    JoinConstraint::On(on) => self.condition(on)?,
+                    JoinConstraint::Using(names) | JoinConstraint::UsingAlias(names, _) => {
+                        self.kinds.joined_by(names)?;
+                    }
+                    JoinConstraint::Natural | JoinConstraint::None => {}
+                }
             }
         }
         CONTINUE
@@ -200,9 +206,13 @@ impl Translation<'_> {
     /// Makes `other` comparable with `at`: a literal as the type of `at` has it, an interval in seconds, one kind of
     /// time as the other.
     pub(super) fn compare(&self, at: &mut Expr, other: &mut Expr) -> ControlFlow<Foreign> {
-        let (Some(kind), of_other) = (self.kinds.of_expr(at), self.kinds.of_expr(other)) else {
+        let (Some(mut kind), of_other) = (self.kinds.of_expr(at), self.kinds.of_expr(other)) else {
             return CONTINUE;
         };
+        if kind == Kind::Datetime && (literal(other).is_some() || of_other.is_some_and(Kind::is_time)) {
+            *at = template("pg_timestamp(_0)", &[at]);
+            kind = Kind::Local;
+        }
         if let Some(text) = literal(other) {
             *other = literal_as(kind, text)?.unwrap_or_else(|| other.clone());
             return CONTINUE;
@@ -217,25 +227,21 @@ impl Translation<'_> {
                     }
                 }
             }
-            (Kind::Instant, Some(Kind::Local | Kind::Day)) => {
-                *other = template("pg_timestamptz(_0)", &[other]);
-            }
-            (Kind::Local, Some(Kind::Day)) => *other = template("pg_timestamp(_0)", &[other]),
-            (_, Some(of_other)) => return comparable(kind, of_other),
+            (_, Some(of_other)) => return widened(other, of_other, kind),
             _ => {}
         }
         CONTINUE
     }
 
-    /// Makes the literals among values that become one, as those of `coalesce`, of the kind of the others.
+    /// Makes values that become one, as those of `coalesce`, of one kind: literals of that of the others.
     pub(super) fn alike<'e>(&self, values: impl IntoIterator<Item = &'e mut Expr>) -> ControlFlow<Foreign> {
         let values: Vec<&mut Expr> = values.into_iter().collect();
-        let Some(kind) = self.kinds.of_all(values.iter().map(|value| &**value)) else { return CONTINUE };
+        let Some(kind) = self.kinds.of_alike(values.iter().map(|value| &**value)) else { return CONTINUE };
         for value in values {
             if let Some(text) = literal(value) {
                 *value = literal_as(kind, text)?.unwrap_or_else(|| value.clone());
             } else if let Some(of_value) = self.kinds.of_expr(value) {
-                comparable(kind, of_value)?;
+                widened(value, of_value, kind)?;
             }
         }
         CONTINUE
@@ -298,6 +304,18 @@ fn reckonable(
     }
 }
 
+/// Makes a value comparable with one of the kind: PostgreSQL makes a time of the kind of a narrower one.
+fn widened(value: &mut Expr, of_value: Kind, kind: Kind) -> ControlFlow<Foreign> {
+    match (kind, of_value) {
+        (Kind::Instant, Kind::Local | Kind::Datetime | Kind::Day) => {
+            *value = template("pg_timestamptz(_0)", &[value]);
+        }
+        (Kind::Local, Kind::Datetime | Kind::Day) => *value = template("pg_timestamp(_0)", &[value]),
+        _ => return comparable(kind, of_value),
+    }
+    CONTINUE
+}
+
 /// SQLite compares any two values: each number is less than each text.
 pub(super) fn comparable(a: Kind, b: Kind) -> ControlFlow<Foreign> {
     match (a, b) {
@@ -342,14 +360,14 @@ fn literal_as(kind: Kind, text: &str) -> ControlFlow<Foreign, Option<Expr>> {
                 _ => foreign("a text that is no number beside one", "the number without quotes"),
             }
         }
-        Kind::Instant | Kind::Local | Kind::Day => {
+        Kind::Instant | Kind::Local | Kind::Datetime | Kind::Day => {
             let Ok(moment) = Moment::parse(text) else {
                 return foreign("a time that is written so", hints::TIME);
             };
             made(quoted(
                 match kind {
                     Kind::Instant => moment.to_instant(),
-                    Kind::Local => moment.to_local(),
+                    Kind::Local | Kind::Datetime => moment.to_local(),
                     _ => moment.to_day(),
                 }
                 .write(),
@@ -424,6 +442,10 @@ mod tests {
 
     /// What a statement answers with over one lead.
     fn answered(sql: &str) -> Value {
+        asked(sql).expect(sql)
+    }
+
+    fn asked(sql: &str) -> rusqlite::Result<Value> {
         let readable = readable();
         let translated = translate(sql, &readable).map_err(|(what, _)| what).expect(sql);
         let connection = Connection::open_in_memory().expect("a connection");
@@ -435,7 +457,105 @@ mod tests {
                      ('0e984725-c51c-4bf4-9960-e1c80e27aba0', '2026-11-28T00:00:00Z', 'meta', 50, 1, '[\"casa\"]')",
             )
             .expect("a table");
-        connection.query_row(&translated.sql, [], |row| row.get(0)).expect(sql)
+        connection.query_row(&translated.sql, [], |row| row.get(0))
+    }
+
+    #[test]
+    fn times_are_compared_in_one_form_however_sqlite_writes_them() {
+        for condition in [
+            "datetime(moment, '+7 hours') >= '2026-11-28 00:00:00'",
+            "datetime(moment) >= date(moment)",
+            "date(moment) <= datetime(moment)",
+            "datetime(moment) = '2026-11-28'",
+            "NOT datetime(moment) < '2026-11-28'",
+            "datetime(moment) BETWEEN '2026-11-28' AND '2026-11-28 00:00'",
+            "datetime(moment) IN ('2026-11-28 00:00:00')",
+            "datetime(moment) = moment::timestamp",
+            "moment AT TIME ZONE 'UTC' = datetime(moment)",
+            "(SELECT em >= '2026-11-28' FROM (SELECT datetime(moment) AS em FROM leads) AS t)",
+            "CASE datetime(moment) WHEN '2026-11-28' THEN true END",
+            "coalesce(datetime(moment), '2026-01-01') = moment::timestamp",
+            "greatest(datetime(moment), date(moment)) = '2026-11-28'",
+            "CASE WHEN ativo THEN date(moment) ELSE moment END = '2026-11-28 00:00'",
+            // As a text it is as SQLite writes it.
+            "datetime(moment) LIKE '2026-11-28 00:%'",
+            "datetime(moment) || '' = '2026-11-28 00:00:00'",
+            "(WITH RECURSIVE h(t) AS (SELECT '2026-11-28 00:00:00' UNION ALL \
+              SELECT datetime(t, '+1 hour') FROM h WHERE t < '2026-11-28 05:00:00') SELECT count(*) = 6 FROM h)",
+        ] {
+            assert_eq!(answered(&format!("SELECT {condition} FROM leads")), Value::Integer(1), "{condition}");
+        }
+        for sql in [
+            "SELECT datetime(moment) FROM leads UNION SELECT moment::timestamp FROM leads",
+            "SELECT 1 FROM leads WHERE datetime(moment) IN (SELECT moment::timestamp FROM leads)",
+            "SELECT 1 FROM (SELECT datetime(moment) AS m FROM leads) AS a JOIN (SELECT date(moment) AS m FROM leads) AS b USING (m)",
+            "SELECT nullif(date(moment), moment) FROM leads",
+        ] {
+            assert!(translate(sql, &readable()).is_err(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_text_of_a_time_is_no_number_until_it_is_cast() {
+        for sql in [
+            "SELECT 1 FROM leads WHERE strftime('%w', moment) IN (0, 6)",
+            "SELECT sum(strftime('%H', moment)) FROM leads",
+            "SELECT strftime('%Y', moment) / 2 FROM leads",
+            "SELECT strftime('%s', moment) - strftime('%s', moment) FROM leads",
+        ] {
+            assert!(translate(sql, &readable()).is_err(), "{sql}");
+        }
+        for condition in [
+            "strftime('%H', moment)::numeric < 18",
+            "strftime('%w', moment)::numeric IN (0, 6)",
+            "strftime('%Y', moment) = '2026'",
+            "strftime('%s', moment)::numeric - strftime('%s', moment)::numeric = 0",
+        ] {
+            assert_eq!(answered(&format!("SELECT {condition} FROM leads")), Value::Integer(1), "{condition}");
+        }
+    }
+
+    #[test]
+    fn a_text_cast_to_a_uuid_is_spelled_as_the_stored_one() {
+        for uuid in [
+            "'0E984725-C51C-4BF4-9960-E1C80E27ABA0'::uuid",
+            "'{0e984725-c51c-4bf4-9960-e1c80e27aba0}'::uuid",
+            "uuid '0e984725c51c4bf49960e1c80e27aba0'",
+            "CAST(upper(id::text) AS uuid)",
+            "id::uuid",
+        ] {
+            for condition in [format!("id = {uuid}"), format!("id IN ({uuid})"), format!("{uuid} = id")] {
+                let sql = format!("SELECT {condition} FROM leads");
+                assert_eq!(answered(&sql), Value::Integer(1), "{condition}");
+            }
+        }
+        assert!(asked("SELECT id = 'x'::uuid FROM leads").is_err());
+        assert!(asked("SELECT origem::uuid FROM leads").is_err());
+        assert_eq!(answered("SELECT NULL::uuid FROM leads"), Value::Null);
+    }
+
+    #[test]
+    fn types_and_texts_of_json_are_as_postgresql_names_them() {
+        for (json, name) in [
+            ("\"x\"", "string"),
+            ("85", "number"),
+            ("-1e400", "number"),
+            ("true", "boolean"),
+            ("null", "null"),
+            ("[1]", "array"),
+            ("{}", "object"),
+        ] {
+            for function in ["jsonb_typeof", "json_typeof"] {
+                let sql = format!("SELECT {function}('{{\"a\": {json}}}'::jsonb -> 'a') FROM leads");
+                assert_eq!(answered(&sql), Value::Text(name.to_owned()), "{sql}");
+            }
+        }
+        assert_eq!(answered("SELECT jsonb_typeof('{}'::jsonb -> 'a') FROM leads"), Value::Null);
+        assert!(translate("SELECT jsonb_typeof('{}'::jsonb ->> 'a')", &readable()).is_err());
+        // As what is written in the place of jsonb_each_text.
+        let sql = "SELECT string_agg(x ->> e.key, ',' ORDER BY e.key) \
+                   FROM (SELECT '{\"a\": 85, \"b\": true, \"c\": 1.50}' AS x) AS t, json_each(x) AS e";
+        assert_eq!(answered(sql), Value::Text("85,true,1.50".to_owned()));
     }
 
     #[test]
