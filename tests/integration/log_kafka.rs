@@ -159,11 +159,11 @@ async fn holding_lasts_as_long_as_asked_while_a_rebalance_waits_and_keeps_the_me
 async fn partitions_go_to_another_member_once_their_revocation_was_dealt_with() {
     let bench = Kafka::new().await;
     let log = bench.open().await;
-    let (mut first, mut second) =
-        (log.reader("g").await.expect("a reader"), log.reader("g").await.expect("another"));
+    let mut first = log.reader("g").await.expect("a reader");
     join(&mut *first, StartAt::Beginning).await;
+    // Its joining is what makes the group take some of the first one's.
+    let mut second = log.reader("g").await.expect("another");
     let limits = crate::support::logs::LIMITS;
-    // Joining is what makes the group take some of the first one's.
     let revoked = async {
         loop {
             if let Delivery::Revoked(partitions) = first.next(limits).await.expect("a delivery") {
