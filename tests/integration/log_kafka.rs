@@ -12,8 +12,10 @@ use rdkafka::{
 use sluice::{
     config::KafkaSettings,
     fault::FaultKind,
-    log::{Delivery, Log, StartAt, Topic, kafka::KafkaLog},
+    log::{BatchLimits, Delivery, Log, StartAt, Topic, kafka::KafkaLog},
 };
+
+use tokio::task::JoinSet;
 
 use crate::support::{
     logs::{Kafka, LogBench, join, read, records, settings},
@@ -191,5 +193,32 @@ async fn partitions_go_to_another_member_once_their_revocation_was_dealt_with() 
     assert!(!partitions.is_empty());
     first.close().await;
     second.close().await;
+    bench.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_keep_coming_one_by_one_are_delivered_before_a_batch_is_full() {
+    let bench = Kafka::new().await;
+    let log = bench.open().await;
+    let mut reader = log.reader("g").await.expect("a reader");
+    join(&mut *reader, StartAt::Beginning).await;
+    // More often than one is waited for.
+    let appending: JoinSet<()> = (0..20)
+        .map(|_| {
+            let log = log.clone();
+            async move {
+                loop {
+                    log.append(Topic::Events, records(1)).await.expect("appended");
+                }
+            }
+        })
+        .collect();
+    let limits = BatchLimits { records: 100_000, bytes: usize::MAX, wait: Duration::from_secs(5) };
+    for _ in 0..3 {
+        let next = tokio::time::timeout(Duration::from_secs(2), reader.next(limits));
+        assert!(matches!(next.await.expect("in time"), Ok(Delivery::Records(_))));
+    }
+    drop(appending);
+    reader.close().await;
     bench.clean_up().await;
 }

@@ -22,7 +22,7 @@ from small import measure_small
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FLOORS = [("Postgres", "COPY", 1), ("Postgres", "COPY", 2), ("Elasticsearch", "bulk", 1), ("Elasticsearch", "bulk", 2),
-          ("Elasticsearch", "replayed bulk", 2)]
+          ("Elasticsearch", "replayed bulk", 2), ("both", "COPY and bulk", 2)]
 STEPS = {"Postgres": "store", "Elasticsearch": "index", "both": "both"}
 
 

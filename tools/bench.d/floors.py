@@ -1,7 +1,7 @@
 """The least that the servers must do: the very rows and documents that sluice wrote, with nothing before them.
 
 Documents are written in two ways: "bulk" writes each once, as it came to be; "replayed bulk" sends the very bodies that
-sluice sent, which hold every version of a lead that a batch ended with.
+sluice sent, which hold every version of a lead that a batch ended with. "COPY and bulk" does both at once, as two sinks do.
 """
 
 import http.client
@@ -122,6 +122,8 @@ def main():
     began = time.monotonic()
     if floor == "COPY":
         into_postgres(folder, int(connections))
+    elif floor == "COPY and bulk":
+        in_parallel([lambda: into_postgres(folder, 1), lambda: into_elasticsearch(folder, name, int(connections), "bulk")])
     else:
         into_elasticsearch(folder, name, int(connections), "replayed" if floor == "replayed bulk" else "bulk")
     print(json.dumps({"events": int(events), "seconds": time.monotonic() - began,

@@ -13,6 +13,8 @@ from runs import Run, load
 BEGIN, END = "<!-- from here tools/bench --into docs writes -->", "<!-- to here -->"
 SERVERS = ("Kafka", "Postgres", "Elasticsearch")
 SINKS = ("Postgres", "Elasticsearch", "both", "embedded store", "embedded index")
+# What the floors that write both at once are made of.
+BOTH_FLOORS = {"both": "floor: COPY and bulk × 2", "Postgres": "floor: COPY × 1", "Elasticsearch": "floor: bulk × 2"}
 # Told under these names in the unit that suits them.
 UNITS = {"ms": "{:,.0f} ms", "s": "{:,.1f} s", "%": "{:.2f} %", "MiB": "{:,.0f} MiB", "×": "{:.2f} ×"}
 
@@ -77,13 +79,14 @@ def remarks(runs):
     if any(warm(runs)):
         yield "*Warm* are the batches after a run's first, in which the JVM compiles what it runs; a job that stays has those only."
     for program in sorted({run.program for run in runs if run.sink == "both"}):
-        took = {(run.sink): middle([other for other in runs if (other.program, other.sink, other.kind) == (program, run.sink, "new")],
-                                   lambda other: other.seconds)
-                for run in runs if run.program == program and run.kind == "new"}
-        if {"Postgres", "Elasticsearch"} <= took.keys():
-            alone = took["Postgres"] + took["Elasticsearch"]
+        parts = BOTH_FLOORS if program == BOTH_FLOORS["both"] else dict.fromkeys(("both", "Postgres", "Elasticsearch"), program)
+        groups = {sink: [run for run in runs if (run.program, run.sink, run.kind) == (part, sink, "new")] for sink, part in parts.items()}
+        if all(groups.values()):
+            took = {sink: middle(group, lambda run: run.seconds) for sink, group in groups.items()}
+            alone = (took["Postgres"], took["Elasticsearch"])
             yield (f"Both sinks at once took {program} {took['both']:.1f} s; Postgres alone {took['Postgres']:.1f} s and Elasticsearch "
-                   f"alone {took['Elasticsearch']:.1f} s: {took['both'] / alone:.0%} of one after the other.")
+                   f"alone {took['Elasticsearch']:.1f} s: {took['both'] / sum(alone):.0%} of one after the other, at "
+                   f"{max(alone) / took['both']:.0%} of the speed of the slower one.")
     resident = {name: [run.server_mib[name] for run in runs if name in run.server_mib] for name in SERVERS}
     yield "Resident in the servers after a run: " + ", ".join(
         f"{name} {min(values):,.0f} to {max(values):,.0f} MiB" for name, values in resident.items() if values) + "."

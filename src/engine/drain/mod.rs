@@ -325,7 +325,10 @@ impl Session<'_> {
         self.commit_pending().await?;
         self.claim_assigned().await?;
         let wait = if self.flights.is_empty() { self.drain.limits.wait } else { Duration::ZERO };
-        let limits = BatchLimits { records: self.batch_records, wait, ..self.drain.limits };
+        // Where two are on their way, they take no more memory than one does elsewhere.
+        let share = self.most_in_flight();
+        let (records, bytes) = (self.batch_records.div_ceil(share), self.drain.limits.bytes.div_ceil(share));
+        let limits = BatchLimits { records, bytes, wait };
         match stop.run_until_cancelled(self.reader.next(limits)).await {
             None => Ok(()),
             Some(Ok(Delivery::Records(records))) => {
@@ -347,10 +350,13 @@ impl Session<'_> {
         }
     }
 
+    fn most_in_flight(&self) -> usize {
+        if self.drain.sink.takes_any_order() { 2 } else { 1 }
+    }
+
     /// Has the sink begin with a batch once it takes one more.
     async fn take_on(&mut self, batch: Batch) -> Result<(), Fault> {
-        let beside = usize::from(self.drain.sink.takes_any_order());
-        while self.flights.len() > beside {
+        while self.flights.len() >= self.most_in_flight() {
             self.land().await?;
         }
         self.look(LOOK_EVERY).await?;

@@ -29,7 +29,7 @@ use rdkafka::{
 };
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 use tracing::{debug, warn};
 
@@ -48,6 +48,9 @@ use crate::{
 
 /// How long to wait for one more record once a batch has begun: a fetch arrives in bursts.
 const LINGER: Duration = Duration::from_millis(5);
+
+/// How long that goes on: where records keep coming one by one, what has come does not wait until a batch is full.
+const LINGERS_AT_MOST: Duration = Duration::from_millis(100);
 
 /// A seek is refused until the assignment has reached the fetcher.
 const SEEK_AGAIN: Duration = Duration::from_millis(20);
@@ -288,6 +291,7 @@ impl KafkaReader {
         let (consumer, changed) = (self.consumer.clone(), self.changed.clone());
         let mut stream = consumer.stream();
         let until = Instant::now() + limits.wait;
+        let mut lingers_until = None;
         while batch.len() < limits.records && bytes < limits.bytes && self.changes.is_empty() {
             if self.next_cut().is_some() {
                 break;
@@ -303,10 +307,14 @@ impl KafkaReader {
                         () = changed.notified() => continue,
                     }
                 }
-                None => match timeout(LINGER, stream.next()).await {
-                    Ok(message) => message,
-                    Err(_) => break,
-                },
+                None => {
+                    let now = Instant::now();
+                    let at_most = *lingers_until.get_or_insert(now + LINGERS_AT_MOST);
+                    match timeout_at(at_most.min(now + LINGER), stream.next()).await {
+                        Ok(message) => message,
+                        Err(_) => break,
+                    }
+                }
             };
             match message {
                 Some(Ok(message)) => {
