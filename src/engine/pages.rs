@@ -111,7 +111,8 @@ impl SyncRun {
         };
         let taken = rows.take(asked, last);
         let (appended, parked) = (taken.events.len() as u64, taken.letters.len() as u64);
-        let noted = self.park(taken.letters).await?;
+        let parked_now = self.park(taken.letters).await?;
+        self.settle_erased(&ledger, parked_now).await?;
         let remembered = self.append(lease, taken.events, progress).await?;
         self.check_log().await?;
         for (column, values) in taken.misfits {
@@ -134,7 +135,7 @@ impl SyncRun {
         }
         progress.remembered = checkpointed.remembered;
         fail_point::pass("sync.remembered");
-        self.forget_erased(&ledger, &appended_now, noted).await?;
+        self.forget_erased(&ledger, &appended_now).await?;
         if appended > 0 {
             let entities: Vec<String> = taken.mended.into_iter().collect();
             let table = TableName::from(self.table);
@@ -147,13 +148,26 @@ impl SyncRun {
         Ok((taken.last_modified, taken.cut))
     }
 
-    /// An erasure that was made while a page was appended found no mark, no record and no letter of it.
-    async fn forget_erased(
+    /// An erasure that was made while letters were parked found none of them; one that is made from now on does.
+    async fn settle_erased(
         &self,
         before: &ErasureLedger,
-        appended: &[Appended],
         mut parked: Vec<ParkedEntity>,
     ) -> Result<(), Fault> {
+        if parked.is_empty() {
+            return Ok(());
+        }
+        let now = self.erased.ledger().await?;
+        parked.retain(|one| now.version() != before.version() && now.holds(self.table, &one.entity));
+        if !parked.is_empty() {
+            erased::settle_parked(&*self.store, &*self.log, &parked, &format!("sync {}", self.id)).await?;
+            self.store.forget_erased().await?;
+        }
+        Ok(())
+    }
+
+    /// An erasure that was made while a page was appended found no mark and no record of it.
+    async fn forget_erased(&self, before: &ErasureLedger, appended: &[Appended]) -> Result<(), Fault> {
         let now = self.erased.ledger().await?;
         if now.version() == before.version() {
             return Ok(());
@@ -162,10 +176,7 @@ impl SyncRun {
         let erased: Vec<String> = erased.collect();
         if !erased.is_empty() {
             self.store.erase(self.table, &erased, true).await?;
-            parked.retain(|one| erased.contains(&one.entity));
             self.log.erase(&self.table.entity, &erased, &[]).await?;
-            erased::settle_parked(&*self.store, &*self.log, &parked, &format!("sync {}", self.id)).await?;
-            self.store.forget_erased().await?;
             self.store.forget_erased().await?;
         }
         Ok(())

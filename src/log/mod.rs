@@ -314,6 +314,11 @@ pub trait Log: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Whether [`Log::erase`] empties records: read again, they tell nothing of whom they were about.
+    fn can_erase(&self) -> bool {
+        false
+    }
+
     /// Removes the records of a partition below an offset for good. Its first offset moves there; every other stays what it is.
     ///
     /// # Errors

@@ -116,6 +116,7 @@ impl Session<'_> {
             Err(fault) => {
                 self.batch_records = (self.batch_records / 2).max(MIN_BATCH.min(self.drain.limits.records));
                 self.give_back(partitions.into_iter());
+                self.call_off().await;
                 Err(fault)
             }
         }
@@ -134,8 +135,48 @@ impl Session<'_> {
         while let Some(Flight { partitions, taken, applying, .. }) = self.flights.pop_front() {
             let outcome = applied_by(applying).await;
             self.tell_end(taken, outcome.as_ref().err());
+            if let Ok(outcomes) = outcome {
+                self.note_late(&outcomes).await.ok();
+            }
             self.give_back(partitions.into_iter());
         }
+        // Where it fails, it is done before anything else.
+        self.discard_erased().await.ok();
+    }
+
+    /// Notes whoever was erased while these were written: a log that erases holds nothing any more by which they would be left
+    /// out when it is read again.
+    async fn note_late(&mut self, outcomes: &[(Lane, Outcome)]) -> Result<(), Fault> {
+        if self.drain.sink.obeys_erasures() {
+            return Ok(());
+        }
+        let events = outcomes.iter().flat_map(|(lane, _)| &lane.batch.events);
+        match self.erased.ledger().await {
+            Ok(ledger) if ledger.version() != self.ledger.version() => {
+                self.undiscarded.extend(events.filter(|event| event.is_erased(&ledger)).cloned());
+                Ok(())
+            }
+            Err(fault) if self.drain.log.can_erase() => {
+                self.doubtful.extend(events.map(|event| (event.position, event.clone())));
+                Err(fault)
+            }
+            // Of another log, it is not committed before that can be told, and read again as it was.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Removes what deliveries brought of erased entities.
+    pub(super) async fn discard_erased(&mut self) -> Result<(), Fault> {
+        if !self.doubtful.is_empty() {
+            let ledger = self.erased.ledger().await?;
+            let doubtful = std::mem::take(&mut self.doubtful).into_values();
+            self.undiscarded.extend(doubtful.filter(|event| event.is_erased(&ledger)));
+        }
+        if !self.undiscarded.is_empty() {
+            self.drain.sink.discard(&self.undiscarded).await?;
+            self.undiscarded.clear();
+        }
+        Ok(())
     }
 
     fn tell_end(&self, taken: Option<Taken>, fault: Option<&Fault>) {
@@ -222,6 +263,7 @@ impl Session<'_> {
     /// What became of a batch: what the sink refuses is parked, until it takes the rest.
     async fn landed(&mut self, mut outcomes: Vec<(Lane, Outcome)>, begun: Instant) -> Result<(), Fault> {
         while !outcomes.is_empty() {
+            self.note_late(&outcomes).await?;
             let (mut refused, mut fault) = (Vec::new(), None);
             for (lane, outcome) in outcomes {
                 let applied = match outcome {
@@ -266,21 +308,12 @@ impl Session<'_> {
 
     /// The sink has it.
     async fn applied(&mut self, lane: Lane, mut applied: Applied, begun: Instant) -> Result<(), Fault> {
-        let Lane { records, changed_at, batch, mut erased } = lane;
-        // Who was erased while it was written: a log that erases holds nothing any more by which they would be left out
-        // when it is read again.
-        if !self.drain.sink.obeys_erasures()
-            && let Ok(ledger) = self.erased.ledger().await
-            && ledger.version() != self.ledger.version()
-        {
-            erased.extend(batch.events.iter().filter(|event| event.is_erased(&ledger)).cloned());
-        }
+        let Lane { records, changed_at, batch, erased } = lane;
+        // An earlier delivery may have got in before the erasure was known.
+        self.undiscarded.extend(erased);
+        applied.erased += u64::try_from(self.undiscarded.len()).unwrap_or(u64::MAX);
+        self.discard_erased().await?;
         let (store, sink) = (&*self.drain.store, &*self.drain.sink);
-        if !erased.is_empty() {
-            // An earlier delivery may have got in before the erasure was known.
-            sink.discard(&erased).await?;
-            applied.erased += u64::try_from(erased.len()).unwrap_or(u64::MAX);
-        }
         trim::leave_out(store, sink, &batch.events).await?;
         fail_point::pass("drain.applied");
         self.moved(&batch.spans);

@@ -9,7 +9,7 @@ use std::{
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
-use super::{Held, LOOK_IDLE_EVERY, READ_AGAIN_WITHIN, REFUSED_FOR, Session};
+use super::{COMMITS_WITHIN, Held, LOOK_IDLE_EVERY, READ_AGAIN_WITHIN, REFUSED_FOR, Session};
 use crate::{
     engine::gaps,
     fail_point,
@@ -93,7 +93,11 @@ impl Session<'_> {
             let next = match claim.start {
                 // The sink compares with what it stored, even where the log made reading begin elsewhere.
                 StartAt::Offset(stored) => stored,
-                StartAt::Committed | StartAt::NotBeyond(_) if at.committed.is_some() => at.offset,
+                StartAt::Committed if at.committed.is_some() => at.offset,
+                // It has noted no more, though the log may begin behind that by now.
+                StartAt::NotBeyond(_) if at.committed.is_some() => {
+                    at.asked.map_or(at.offset, |asked| asked.min(at.offset))
+                }
                 // It has nothing: what the log removed is missing here, as after any other jump.
                 StartAt::Beginning | StartAt::Committed | StartAt::NotBeyond(_) => 0,
             };
@@ -130,6 +134,22 @@ impl Session<'_> {
             offsets.iter().map(|(&partition, &offset)| Position { partition, offset }).collect();
         self.committing = Some(Commit { offsets, answer: tokio::spawn(self.reader.commit(&next)) });
         Ok(())
+    }
+
+    /// Before partitions go: whoever has them next need not apply, or park, again what was applied here.
+    pub(super) async fn commit_at_once(&mut self) {
+        let committing = async {
+            self.hear_of_commit().await?;
+            self.commit_pending().await?;
+            self.hear_of_commit().await
+        };
+        match tokio::time::timeout(COMMITS_WITHIN, committing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => {
+                debug!(sink = self.drain.sink.name(), error = %fault, "partitions go with what was not committed");
+            }
+            Err(_) => debug!(sink = self.drain.sink.name(), "partitions go before the group has answered"),
+        }
     }
 
     /// What became of the commit on its way, where one is.

@@ -5,8 +5,8 @@
 //! up its neighbours. While a batch is applied, in as many lanes of partitions of their own as the sink takes, the next is
 //! read and decoded, and the offsets of the one before are committed. Only a sink that takes batches in any order
 //! begins with the next before the last one has ended, and they count in theirs. After any
-//! fault the drain waits until nothing is on its way, drops what is in hand and reads it again, so there is no state that could
-//! disagree with the sink's; so it does before partitions go. Where it
+//! fault the drain waits until nothing is on its way, drops what failed and what came behind it and reads that again, so there is
+//! no state that could disagree with the sink's; and it waits before partitions go. Where it
 //! stands in the sink is compared with the sink's own offsets every few seconds, since one that lost commits says nothing.
 //!
 //! Nothing of an erased entity is applied. A store sees to that within its transaction. Of a sink that can't, the drain
@@ -19,7 +19,7 @@ mod batch;
 mod group;
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -40,7 +40,7 @@ use crate::{
     domain::{Catalog, ErasureLedger},
     fault::{Fault, FaultKind},
     log::{BatchLimits, Delivery, Extent, Log, LogReader, Position, records_in},
-    sink::Sink,
+    sink::{Sink, SinkEvent},
     store::{Notice, NoticeKind, ParkedEntity, Store},
 };
 
@@ -55,6 +55,9 @@ const MIN_BATCH: usize = 100;
 /// How long a group may refuse commits: a rebalance ends within the session timeout of a member that died amid it,
 /// and begins again at most a few times.
 const REFUSED_FOR: Duration = Duration::from_mins(1);
+
+/// How long partitions that go wait for what was applied of them to be committed.
+const COMMITS_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long a run without a partition is taken to be still joining its group; afterwards it stands by.
 const STANDS_BY_AFTER: Duration = Duration::from_secs(30);
@@ -128,6 +131,10 @@ struct Session<'a> {
     undefined: usize,
     /// On their way into the sink, the oldest first.
     flights: VecDeque<Flight>,
+    /// Written while it could not be told who was erased, and given back.
+    doubtful: HashMap<Position, SinkEvent>,
+    /// Of erased entities, and maybe in the sink.
+    undiscarded: Vec<SinkEvent>,
     /// Letters that are acknowledged while the store does not know of them yet.
     unnoted: Vec<ParkedEntity>,
     backoff: Backoff,
@@ -158,11 +165,14 @@ impl Drain {
         let landed = if session.replaced { Ok(()) } else { session.land_all().await };
         session.call_off().await;
         if !session.replaced {
-            if let Err(fault) = landed {
+            let landed = landed.and(session.discard_erased().await);
+            if let Err(fault) = &landed {
                 debug!(sink = self.sink.name(), error = %fault, "what was on its way failed while the drain was stopping");
             }
             session.hear_of_commit().await.ok();
-            session.commit_pending().await.ok();
+            if session.doubtful.is_empty() && session.undiscarded.is_empty() {
+                session.commit_pending().await.ok();
+            }
         }
         session.hear_of_commit().await.ok();
         session.tell_undefined();
@@ -274,6 +284,8 @@ impl Drain {
             parked: HashSet::new(),
             undefined: 0,
             flights: VecDeque::new(),
+            doubtful: HashMap::new(),
+            undiscarded: Vec::new(),
             unnoted: Vec::new(),
             backoff: Backoff::new(self.pauses.0, self.pauses.1),
             said: None,
@@ -286,7 +298,8 @@ impl Session<'_> {
     /// One delivery, dealt with; a fault is reported and waited out here, so the loop above has no error to handle.
     async fn step(&mut self, stop: &CancellationToken) {
         if let Err(fault) = self.advance(stop).await {
-            self.call_off().await;
+            // It was no fault of what is on its way; where it was, that was called off.
+            self.land_all().await.ok();
             let sink = self.drain.sink.name();
             // What needs a person is said once: status goes on telling it.
             let is_known = self.backoff.failures() > 0
@@ -322,6 +335,7 @@ impl Session<'_> {
         }
         // In this order: a sink without offsets of its own is read on from the group's.
         self.note_parked().await?;
+        self.discard_erased().await?;
         self.commit_pending().await?;
         self.claim_assigned().await?;
         let wait = if self.flights.is_empty() { self.drain.limits.wait } else { Duration::ZERO };
@@ -344,6 +358,9 @@ impl Session<'_> {
             // Before partitions go, what is on its way gets there: whoever has them next begins at once.
             Some(Ok(change)) => {
                 let landed = self.land_all().await;
+                if landed.is_ok() && matches!(change, Delivery::Revoked(_)) {
+                    self.commit_at_once().await;
+                }
                 self.hear(change).await.and(landed)
             }
             Some(Err(fault)) => self.land_all().await.and(Err(fault)),

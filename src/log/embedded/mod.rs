@@ -259,6 +259,10 @@ impl Log for EmbeddedLog {
         self.db.forget_old_pages().await
     }
 
+    fn can_erase(&self) -> bool {
+        true
+    }
+
     fn may_go_back(&self) -> bool {
         true
     }

@@ -42,6 +42,8 @@ struct Late {
     store: Arc<SqliteStore>,
     /// Where the log erases, too, which brokers' logs do not.
     log: Option<Arc<EmbeddedLog>>,
+    /// Whether it then says that it failed.
+    fails: bool,
     erased: AtomicBool,
 }
 
@@ -59,7 +61,7 @@ impl Sink for Late {
     async fn claim(&self, log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {
         self.index.claim(log, partitions).await
     }
-    async fn apply(&self, log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
+    async fn apply(&self, log_id: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
         if !batch.events.is_empty() && !self.erased.swap(true, Ordering::SeqCst) {
             let keys = [Uuid::from_u128(7).to_string()];
             self.store.erase(table("leads"), &keys, true).await?;
@@ -67,8 +69,12 @@ impl Sink for Late {
                 log.erase(&table("leads").entity, &keys, &[]).await?;
             }
             self.index.erase(table("leads"), &keys).await?;
+            if self.fails {
+                self.index.apply(log_id, batch).await?;
+                return Err(Fault::transient("test", "it does not answer", "wait").into());
+            }
         }
-        self.index.apply(log, batch).await
+        self.index.apply(log_id, batch).await
     }
     async fn remove_events(&self, ids: &[Uuid]) -> Result<(), Fault> {
         self.index.remove_events(ids).await
@@ -93,15 +99,20 @@ impl Sink for Late {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_batch_written_just_after_an_erasure_nothing_stays_of_whom_was_erased() {
-    drain_while_somebody_is_erased(false).await;
+    drain_while_somebody_is_erased(false, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nor_where_the_log_holds_nothing_of_them_any_more() {
-    drain_while_somebody_is_erased(true).await;
+    drain_while_somebody_is_erased(true, false).await;
 }
 
-async fn drain_while_somebody_is_erased(from_log: bool) {
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_where_what_was_written_passes_for_failed() {
+    drain_while_somebody_is_erased(true, true).await;
+}
+
+async fn drain_while_somebody_is_erased(from_log: bool, fails: bool) {
     let folder = TestFolder::new();
     let db = EmbeddedDb::open(folder.path(), "test").expect("an open folder");
     let log = Arc::new(EmbeddedLog::new(db.clone()));
@@ -120,6 +131,7 @@ async fn drain_while_somebody_is_erased(from_log: bool) {
             index: index.clone(),
             store: store.clone(),
             log: from_log.then(|| log.clone()),
+            fails,
             erased: AtomicBool::new(false),
         }),
         store,
@@ -141,7 +153,7 @@ async fn drain_while_somebody_is_erased(from_log: bool) {
         committed == 30
     })
     .await;
-    assert!(stats.report().erased > 0);
+    assert_eq!(stats.report().erased > 0, !fails, "what is given back is not counted");
     let leads = search(&index, IndexName::Entities(table("leads")), "*").await;
     assert_eq!((leads.total, leads.hits.iter().any(|hit| hit.id.ends_with("07"))), (29, false));
     assert_eq!(search(&index, IndexName::Eventos, "*").await.total, 29);

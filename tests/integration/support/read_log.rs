@@ -62,6 +62,9 @@ impl Log for ReadLog {
     async fn reader(&self, group: &str) -> Result<Box<dyn LogReader>, Fault> {
         Ok((self.wrap)(self.log.reader(group).await?))
     }
+    fn can_erase(&self) -> bool {
+        self.log.can_erase()
+    }
     async fn extents(&self) -> Result<Vec<Extent>, Fault> {
         self.log.extents().await
     }
