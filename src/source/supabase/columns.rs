@@ -39,9 +39,12 @@ impl Columns {
         (!names.is_empty()).then_some(Self { table, names, listed: true })
     }
 
-    /// These, and those of the definition: the project may have got them since it listed these.
-    pub(super) fn and_expected(mut self) -> Self {
-        self.names.append(&mut Self::expected(self.table).names);
+    /// These, and those of the definition that are selected: the project may have got them since it listed these. One that is
+    /// hidden would never turn out to be missing.
+    pub(super) fn and_expected(mut self, asked_for: &[String]) -> Self {
+        let hidden = hidden(self.table, asked_for);
+        let expected = Self::expected(self.table).names;
+        self.names.extend(expected.into_iter().filter(|name| !hidden.contains(&name.as_str())));
         self
     }
 
@@ -134,6 +137,15 @@ mod tests {
                 && !expected.contains("session_token")
                 && !expected.contains("ip_address")
         );
+    }
+
+    #[test]
+    fn what_is_hidden_does_not_count_as_listed_because_the_definition_has_it() {
+        let listed = ["id", "canal"].map(str::to_owned).to_vec();
+        let columns = Columns::named(table("chat_sessions"), listed).expect("columns");
+        let unasked = columns.clone().and_expected(&[]);
+        assert!(unasked.has("lead_id") && !unasked.has("ip_address"));
+        assert!(columns.and_expected(&["ip_address".to_owned()]).has("ip_address"), "it is selected");
     }
 
     #[test]

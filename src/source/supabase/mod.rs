@@ -132,15 +132,16 @@ impl SupabaseSource {
         }
     }
 
-    /// The columns a table has: what the project tells now, else what it told last and the definition lists. A column of
-    /// these that is missing is found out by asking.
+    /// The columns a table has: what the project tells now, else what it told last and what is read of the
+    /// definition's. A column of these that is missing is found out by asking.
     async fn columns_now(&self, table: Table) -> Result<Columns, Fault> {
         // What is selected does not depend on what the project tells.
         if hidden(table, &self.asked_for).is_empty() {
             return Ok(Columns::expected(table));
         }
         let known = self.known().get(&table).map(|known| known.columns.clone());
-        let remembered = known.filter(|columns| columns.listed).map(Columns::and_expected);
+        let remembered = known.filter(|columns| columns.listed);
+        let remembered = remembered.map(|columns| columns.and_expected(&self.asked_for));
         let openapi = match self.openapi(table.definition().source.schema.as_deref()).await {
             Ok(openapi) => openapi,
             Err(fault) => match remembered {
