@@ -10,12 +10,14 @@ use sluice::{
     fault::FaultKind,
     log::{Extent, StartAt},
     sink::{ApplyError, Sink},
+    source::Condition,
     store::{
-        EventFilter, EventOrder, Ledger as _, Operations, QueryLimits, Questions, Store as _, SyncProgress,
-        SyncState, postgres::PgStore, tables::StoreTable,
+        Appended, Begun, Difference, DifferenceKind, Erasures as _, EventFilter, EventOrder, Ledger as _,
+        Operations, QueryLimits, Questions, ReconcileReport, Store as _, SyncEnd, SyncProgress, SyncState,
+        postgres::PgStore, tables::StoreTable,
     },
 };
-use sqlx::Executor;
+use sqlx::{Connection as _, Executor};
 use uuid::Uuid;
 
 use crate::support::{
@@ -23,8 +25,8 @@ use crate::support::{
     postgres::TestDatabase,
     service,
     stores::{
-        LOG, apply, batch, begun, claimed, ended, from_row, lead, lead_with, manual, rejected_offsets,
-        session, state, verbatim, without,
+        LOG, apply, batch, begun, claimed, ended, from_row, lead, lead_with, manual, new_sync,
+        rejected_offsets, session, state, verbatim, without,
     },
     table,
 };
@@ -596,6 +598,58 @@ async fn a_lease_whose_session_ended_says_so_and_can_write_nothing() {
     lease.finish(ended(SyncState::Succeeded)).await.expect_err("the lease is lost");
     assert_eq!(state(&store, first).await, SyncState::Interrupted);
     assert_eq!(state(&store, second).await, SyncState::Running);
+}
+
+#[tokio::test]
+async fn an_erasure_locks_the_history_of_syncs_before_the_marks_as_a_checkpoint_does() {
+    let (database, store) = migrated().await;
+    let (leads, key) = (table("leads"), Uuid::from_u128(1).to_string());
+    let mut asked = new_sync(leads);
+    asked.request.conditions = vec![Condition::parse("email=zuleica").expect("a condition")];
+    let Begun::Started { mut lease, .. } = store.begin_sync(asked).await.expect("begun") else {
+        panic!("nothing else runs");
+    };
+    let mark = Appended { entity: key.clone(), event: Uuid::from_u128(7), versao: 1, removed: false };
+    lease.checkpoint(&SyncProgress::default(), &[mark]).await.expect("kept");
+    let mut checkpoint = database.connection().await;
+    let row = sqlx::raw_sql("BEGIN; UPDATE sluice_syncs SET progress = progress");
+    checkpoint.execute(row).await.expect("it has the sync's row");
+    let erasing = tokio::spawn(async move { store.erase(leads, &[key], false).await });
+    database.waits_with("UPDATE sluice_syncs SET request%").await;
+    let marks = sqlx::raw_sql("SELECT FROM sluice_appended FOR UPDATE NOWAIT; COMMIT");
+    checkpoint.execute(marks).await.expect("nobody has locked the marks");
+    let erased = erasing.await.expect("no panic").expect("erased").expect("somebody");
+    assert_eq!(erased.marks, 1);
+}
+
+#[tokio::test]
+async fn a_reconciliation_that_names_keys_waits_for_an_erasure_longer_than_a_statement_may_take() {
+    let (database, _) = migrated().await;
+    let mut settings = database.settings();
+    settings.timeout = Duration::from_secs(1);
+    let store = PgStore::connect(&settings, Catalog::built_in()).expect("a store");
+    let (sync, mut lease, _) = begun(&store, table("leads")).await;
+    let difference = Difference {
+        sink: "tantivy".to_owned(),
+        key: Uuid::from_u128(1).to_string(),
+        problem: DifferenceKind::Missing,
+        mended: true,
+    };
+    let report = ReconcileReport { differences: vec![difference], ..ReconcileReport::default() };
+    let progress = SyncProgress { reconcile: Some(report), ..SyncProgress::default() };
+    let lock = "hashtextextended('sluice erasures ' || current_schema(), 0)";
+    let mut erasure = database.connection().await;
+    let locked = format!("SELECT pg_advisory_lock({lock})");
+    erasure.execute(locked.as_str()).await.expect("nobody else is erased");
+    let unlocked = async {
+        // Nothing but time tells that it was not given up.
+        tokio::time::sleep(settings.timeout * 3 / 2).await;
+        erasure.close().await.expect("the lock is free");
+    };
+    let (kept, ()) = tokio::join!(lease.checkpoint(&progress, &[]), unlocked);
+    kept.expect("kept");
+    lease.finish(SyncEnd { progress, ..ended(SyncState::Succeeded) }).await.expect("ended");
+    assert_eq!(state(&store, sync).await, SyncState::Succeeded);
 }
 
 #[tokio::test]

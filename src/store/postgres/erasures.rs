@@ -72,17 +72,20 @@ async fn ledger(
 }
 
 /// What is written of a sync. A reconciliation names keys, and may hold some from before they were erased; no erasure comes
-/// between this and the transaction's end.
+/// between this and the transaction's end. `None` while one is under way, which takes what it takes.
 pub(super) async fn without_erased_keys(
     transaction: &mut PgConnection,
     table: &TableName,
     progress: &SyncProgress,
-) -> Result<SyncProgress, sqlx::Error> {
+) -> Result<Option<SyncProgress>, sqlx::Error> {
     let mut progress = progress.clone();
     if let Some(report) = progress.reconcile.as_mut().filter(|report| !report.differences.is_empty()) {
-        sqlx::query(&format!("SELECT pg_advisory_xact_lock_shared({LOCK})"))
-            .execute(&mut *transaction)
+        let is_free: bool = sqlx::query_scalar(&format!("SELECT pg_try_advisory_xact_lock_shared({LOCK})"))
+            .fetch_one(&mut *transaction)
             .await?;
+        if !is_free {
+            return Ok(None);
+        }
         let salt: Vec<u8> =
             sqlx::query_scalar("SELECT salt FROM sluice_erasure").fetch_one(&mut *transaction).await?;
         let digest = |key: &str| ErasureLedger::digest(&salt, &table.0, key).to_vec();
@@ -96,7 +99,7 @@ pub(super) async fn without_erased_keys(
                 .collect();
         report.differences.retain(|one| !erased.contains(&digest(&one.key)));
     }
-    Ok(progress)
+    Ok(Some(progress))
 }
 
 #[async_trait]
@@ -193,23 +196,24 @@ async fn erase(
     );
     let entities = sqlx::query(&entities).bind(keys).execute(&mut *transaction).await?.rows_affected();
     let mut marks = trimmed;
+    // The history of syncs comes before the marks, as in a checkpoint: neither waits for what the other has locked.
+    forget_conditions(&mut transaction, table).await?;
     for statement in [
-        "DELETE FROM sluice_appended WHERE table_name = $1 AND entity = ANY($2)",
-        "DELETE FROM sluice_removed WHERE table_name = $1 AND entity = ANY($2)",
-        "DELETE FROM sluice_parked_letters WHERE table_name = $1 AND entity = ANY($2)",
-        "DELETE FROM sluice_alert_queue WHERE table_name = $1 AND entity = ANY($2)",
-        "DELETE FROM sluice_alert_outbox WHERE table_name = $1 AND subject = ANY($2)",
         // What reconciliations found different is told by key.
         "UPDATE sluice_syncs SET progress = jsonb_set(progress, '{reconcile,differences}', coalesce((
              SELECT jsonb_agg(d) FROM jsonb_array_elements(progress #> '{reconcile,differences}') AS d
              WHERE NOT d ->> 'key' = ANY($2)), '[]'))
          WHERE table_name = $1 AND EXISTS (
              SELECT FROM jsonb_array_elements(progress #> '{reconcile,differences}') AS d WHERE d ->> 'key' = ANY($2))",
+        "DELETE FROM sluice_appended WHERE table_name = $1 AND entity = ANY($2)",
+        "DELETE FROM sluice_removed WHERE table_name = $1 AND entity = ANY($2)",
+        "DELETE FROM sluice_parked_letters WHERE table_name = $1 AND entity = ANY($2)",
+        "DELETE FROM sluice_alert_queue WHERE table_name = $1 AND entity = ANY($2)",
+        "DELETE FROM sluice_alert_outbox WHERE table_name = $1 AND subject = ANY($2)",
     ] {
         let gone = sqlx::query(statement).bind(table.name()).bind(keys).execute(&mut *transaction).await?;
         marks += gone.rows_affected();
     }
-    forget_conditions(&mut transaction, table).await?;
     let erased = ErasedRows { entities, events, marks, new };
     if !elsewhere && erased.are_strangers(keys.len()) {
         transaction.rollback().await?;

@@ -37,6 +37,18 @@ const LAST_APPENDED: &str =
         WHERE log = $1 AND table_name = $2 AND entity = r.entity OFFSET 0
     ) AS a";
 
+/// How often it is looked whether an erasure is over.
+const ERASURE_PAUSE: Duration = Duration::from_millis(100);
+
+/// What came of writing to a sync's row.
+enum Written<T> {
+    Done(T),
+    /// The sync does not count as running any more.
+    NotRunning,
+    /// Somebody is being erased whom it may name: nothing was written.
+    Waits,
+}
+
 struct PgLease {
     /// Never returned to a pool: closing it is what gives the lock back. Gone once a call over it was given up
     /// on, since nobody knows what it would answer next.
@@ -119,28 +131,41 @@ impl SyncLease for PgLease {
     }
 
     async fn checkpoint(&mut self, progress: &SyncProgress, appended: &[Appended]) -> Result<Control, Fault> {
-        let call = async {
-            let mut session = self.session.take().ok_or_else(|| lost(&self.table))?;
-            let outcome =
-                checkpoint(&mut session, self.sync, &self.log, &self.table, progress, appended).await;
-            self.session = Some(session);
-            outcome.map_err(|error| lease_fault(&self.table, &error))?.ok_or_else(|| lost(&self.table))
-        };
-        bounded(self.timeout, "checkpoint a sync", call).await
+        loop {
+            let call = async {
+                let mut session = self.session.take().ok_or_else(|| lost(&self.table))?;
+                let outcome =
+                    checkpoint(&mut session, self.sync, &self.log, &self.table, progress, appended).await;
+                self.session = Some(session);
+                outcome.map_err(|error| lease_fault(&self.table, &error))
+            };
+            match bounded(self.timeout, "checkpoint a sync", call).await? {
+                Written::Done(control) => return Ok(control),
+                Written::NotRunning => return Err(lost(&self.table)),
+                Written::Waits => tokio::time::sleep(ERASURE_PAUSE).await,
+            }
+        }
     }
 
     async fn finish(self: Box<Self>, end: SyncEnd) -> Result<(), Fault> {
-        let Self { session, timeout, sync, table, log } = *self;
-        let call = async {
-            let mut session = session.ok_or_else(|| lost(&table))?;
-            let ended = finish(&mut session, sync, &log, &table, &end).await;
-            if !ended.map_err(|error| lease_fault(&table, &error))? {
-                return Err(lost(&table));
+        let Self { mut session, timeout, sync, table, log } = *self;
+        loop {
+            let call = async {
+                let mut held = session.take().ok_or_else(|| lost(&table))?;
+                let ended = finish(&mut held, sync, &log, &table, &end).await;
+                match ended.map_err(|error| lease_fault(&table, &error))? {
+                    Written::Done(()) => release(held, &table).await,
+                    Written::NotRunning => return Err(lost(&table)),
+                    Written::Waits => session = Some(held),
+                }
+                Ok::<_, Fault>(())
+            };
+            bounded(timeout, "finish a sync", call).await?;
+            if session.is_none() {
+                return Ok(());
             }
-            release(session, &table).await;
-            Ok(())
-        };
-        bounded(timeout, "finish a sync", call).await
+            tokio::time::sleep(ERASURE_PAUSE).await;
+        }
     }
 }
 
@@ -160,7 +185,6 @@ async fn last_appended(
     Ok(known.into_iter().map(appended).collect())
 }
 
-/// `None` when the sync does not count as running any more.
 async fn checkpoint(
     session: &mut PgConnection,
     sync: Uuid,
@@ -168,9 +192,11 @@ async fn checkpoint(
     table: &TableName,
     progress: &SyncProgress,
     appended: &[Appended],
-) -> Result<Option<Control>, sqlx::Error> {
+) -> Result<Written<Control>, sqlx::Error> {
     let mut transaction = session.begin().await?;
-    let progress = without_erased_keys(&mut transaction, table, progress).await?;
+    let Some(progress) = without_erased_keys(&mut transaction, table, progress).await? else {
+        return Ok(Written::Waits);
+    };
     let cancel: Option<bool> = sqlx::query_scalar(
         "UPDATE sluice_syncs SET progress = $2 WHERE id = $1 AND state = 'running' RETURNING cancel_requested",
     )
@@ -178,22 +204,23 @@ async fn checkpoint(
     .bind(Json(&progress))
     .fetch_optional(&mut *transaction)
     .await?;
-    let Some(cancel) = cancel else { return Ok(None) };
+    let Some(cancel) = cancel else { return Ok(Written::NotRunning) };
     remember(&mut transaction, log, table, appended).await?;
     transaction.commit().await?;
-    Ok(Some(if cancel { Control::Cancel } else { Control::GoOn }))
+    Ok(Written::Done(if cancel { Control::Cancel } else { Control::GoOn }))
 }
 
-/// `false` when the sync does not count as running any more.
 async fn finish(
     session: &mut PgConnection,
     sync: Uuid,
     log: &str,
     table: &TableName,
     end: &SyncEnd,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Written<()>, sqlx::Error> {
     let mut transaction = session.begin().await?;
-    let progress = without_erased_keys(&mut transaction, table, &end.progress).await?;
+    let Some(progress) = without_erased_keys(&mut transaction, table, &end.progress).await? else {
+        return Ok(Written::Waits);
+    };
     let finished = sqlx::query(
         "UPDATE sluice_syncs SET state = $2, progress = $3, error = $4, finished_at = now()
          WHERE id = $1 AND state = 'running'",
@@ -206,13 +233,13 @@ async fn finish(
     .execute(&mut *transaction)
     .await?;
     if finished.rows_affected() == 0 {
-        return Ok(false);
+        return Ok(Written::NotRunning);
     }
     if let Some(coverage) = end.coverage {
         cover(&mut transaction, log, table, coverage).await?;
     }
     transaction.commit().await?;
-    Ok(true)
+    Ok(Written::Done(()))
 }
 
 /// The end of the sync is committed: the lock is free when the session ends, whether these calls succeed or not.
