@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::appender::event_record;
 use crate::{
     domain::{
-        Catalog, ErasureLedger, Event, Json, MANUAL, Members, Row, RowError, SourceRow, Table, canonical,
-        json, micros,
+        Catalog, ErasureLedger, Event, Json, KeyKind, MANUAL, Members, Row, RowError, SourceRow, Table,
+        canonical, json, micros,
     },
     log::{NewRecord, Position, Record},
     traces::{TRACEPARENT, TraceParent},
@@ -244,26 +244,28 @@ pub fn about(catalog: Catalog, letter: &Record) -> Option<(Table, Option<String>
         let key = header(letter, "entity").and_then(|sent| table.key.kind.spelled(&sent));
         return Some((table, key));
     }
-    entity_of(catalog, letter).map(|(table, key)| (table, Some(key)))
+    let (table, key) = entity_of(catalog, letter)?;
+    // Anybody may have made the event, with an id that no store can hold.
+    Some((table, Some(key).filter(|key| KeyKind::Text.is_key(key))))
 }
 
-/// Whom a letter names, where the row that it holds of them is a sought one; of a row that was too large, its beginning is
+/// Whom a letter names, with what `told` takes of the row that it holds of them; of a row that was too large, its beginning is
 /// looked at.
-pub fn named_in_row(
+pub fn named_in_row<T>(
     catalog: Catalog,
     letter: &Record,
-    is_sought: impl Fn(&Row<'_>) -> bool,
-) -> Option<(Table, String)> {
+    told: impl FnOnce(&Row<'_>) -> Option<T>,
+) -> Option<(Table, String, T)> {
     if header(letter, "table").is_some() {
-        let (table, key) = about(catalog, letter)?;
+        let (table, Some(key)) = about(catalog, letter)? else { return None };
         let text = String::from_utf8_lossy(letter.value.as_deref()?);
-        let row = Row { table, members: Members::of_beginning(&text) };
-        return key.filter(|_| is_sought(&row)).map(|key| (table, key));
+        let told = told(&Row { table, members: Members::of_beginning(&text) })?;
+        return Some((table, key, told));
     }
     let event = Event::decode(letter.value.as_ref()).ok()?;
     let table = event.table(catalog).ok()??;
-    let is_sought = is_sought(&event.row(table));
-    is_sought.then_some((table, event.entidade.id))
+    let told = told(&event.row(table))?;
+    KeyKind::Text.is_key(&event.entidade.id).then_some((table, event.entidade.id, told))
 }
 
 /// A header's text.
@@ -356,8 +358,8 @@ mod tests {
     fn a_letter_names_whom_its_row_tells_of_also_by_the_beginning_of_one_that_was_too_large() {
         let id = |n| Uuid::from_u128(n).to_string();
         let named = |letter| {
-            let is_sought = |row: &Row<'_>| row.get("lead_id").to_text() == Some(id(7));
-            named_in_row(Catalog::built_in(), &parked(letter), is_sought)
+            let is_sought = |row: &Row<'_>| (row.get("lead_id").to_text() == Some(id(7))).then_some(());
+            named_in_row(Catalog::built_in(), &parked(letter), is_sought).map(|(table, key, ())| (table, key))
         };
         let row = |lead: String, agent: String| {
             let row = json!({"id": id(1), "lead_id": lead, "user_agent": agent});
@@ -371,6 +373,12 @@ mod tests {
         let of = record(&event.encode());
         assert_eq!(named(from_record(&of, "c/eventos", "postgres", "refused", LIMIT, Utc::now())), whom);
         assert_eq!(named(row_letter(&json!({"lead_id": id(7)}))), None, "it names nobody");
+        let (mut event, _) = row(id(7), String::new()).event(Utc::now(), 1);
+        event.entidade.id = "7\0".to_owned();
+        let letter =
+            from_record(&record(&event.encode()), "c/eventos", "postgres", "no key", LIMIT, Utc::now());
+        assert_eq!(about(Catalog::built_in(), &parked(letter.clone())), Some((sessions(), None)));
+        assert_eq!(named(letter), None, "what no key can be names nobody");
     }
 
     #[test]

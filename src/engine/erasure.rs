@@ -19,7 +19,7 @@ use tracing::info;
 use self::whom::Values;
 use super::{EngineError, EntityKey, dead_letters, shared::Shared};
 use crate::{
-    domain::{Catalog, Row, Table},
+    domain::{Catalog, Table},
     fault::Fault,
     log::{Extent, Position, Record, Topic, TopicLimits},
     store::{AlertRule, Resolution, Settled},
@@ -120,6 +120,9 @@ impl fmt::Display for ErasurePreview {
         if found.left > 0 {
             write!(f, "; {} entities of other tables that refer to them stay", found.left)?;
         }
+        if found.erased_before > 0 {
+            write!(f, "; {} of these had been erased before", found.erased_before)?;
+        }
         if !found.is_whole() {
             f.write_str("; not every place could be asked, so there may be more")?;
         }
@@ -139,8 +142,10 @@ type Targets = Vec<(Table, Vec<String>)>;
 struct Found {
     /// Those of the table that was asked for first, then those that refer to what stands before them.
     targets: Targets,
-    /// Those that refer to it and are not to be erased.
+    /// Those that refer to it and are not to be erased, nor were before.
     left: u64,
+    /// How many of the targets the ledger holds already: something may be left of them, or a letter alone tells of them.
+    erased_before: usize,
     /// What those of the table are looked up by at the source, where it was not what was asked for.
     values: Values,
     /// Rows that still stand at the source; `None` where it could not be asked.
@@ -152,6 +157,8 @@ struct Found {
     /// What the store has not applied yet may tell of more.
     unapplied: Option<String>,
     letters: Vec<Resolution>,
+    /// The dead letters that were looked at for these.
+    looked_at: Vec<Extent>,
 }
 
 /// Others who may be the same person.
@@ -345,7 +352,7 @@ impl Erasures {
     /// sync parks after this, it settles itself.
     async fn settle_letters(&self, request: &ErasureRequest, found: &mut Found, by: &str) -> RemovedFrom {
         let settled = async {
-            found.letters = self.letters_about(&found.targets, request.value(), by).await?;
+            self.note_letters(request, found, by).await?;
             let letters = self.shared.log.dead_letters_identity().await?.to_string();
             self.shared.store.settle(&letters, &found.letters).await
         };
@@ -369,17 +376,12 @@ impl Erasures {
         Some(removed)
     }
 
-    /// Every dead letter, open or settled, that is about one of these.
-    async fn letters_about(
-        &self,
-        targets: &[(Table, Vec<String>)],
-        value: Option<&str>,
-        by: &str,
-    ) -> Result<Vec<Resolution>, Fault> {
+    /// Notes every dead letter, open or settled, that is about the targets, but for those that were looked at.
+    async fn note_letters(&self, request: &ErasureRequest, found: &mut Found, by: &str) -> Result<(), Fault> {
         let (by, catalog) = (format!("{by} on {}", self.shared.settings.owner), self.shared.catalog);
-        let mut letters = Vec::new();
+        let Found { targets, letters, looked_at, .. } = found;
         let each = |record: &Record| {
-            if is_about(catalog, record, targets, value) {
+            if is_about(catalog, record, targets, request.value()) {
                 letters.push(Resolution {
                     partition: record.partition,
                     offset: record.offset,
@@ -390,28 +392,20 @@ impl Erasures {
                 });
             }
         };
-        self.walk_letters(each).await?;
-        Ok(letters)
+        *looked_at = self.walk_letters(looked_at, each).await?;
+        Ok(())
     }
 
-    /// Those whom dead letters name with a row that is sought: it may have made no event, or one that no sink could take, so
-    /// that nothing else knows of it.
-    async fn named_in_letters(
+    /// Shows every dead letter, open or settled, that is still in the log behind those that were looked at. Returns where there
+    /// are letters.
+    async fn walk_letters(
         &self,
-        is_sought: impl Fn(&Row<'_>) -> bool + Send + Sync,
-    ) -> Result<Vec<(Table, String)>, Fault> {
-        let mut named = Vec::new();
-        self.walk_letters(|letter| {
-            named.extend(dead_letters::named_in_row(self.shared.catalog, letter, &is_sought));
-        })
-        .await?;
-        Ok(named)
-    }
-
-    /// Shows every dead letter, open or settled, that is still in the log.
-    async fn walk_letters(&self, mut each: impl FnMut(&Record) + Send) -> Result<(), Fault> {
-        for extent in self.shared.log.dead_letter_extents().await? {
-            let mut low = extent.low;
+        looked_at: &[Extent],
+        mut each: impl FnMut(&Record) + Send,
+    ) -> Result<Vec<Extent>, Fault> {
+        let extents = self.shared.log.dead_letter_extents().await?;
+        for extent in &extents {
+            let mut low = first_behind(looked_at, extent);
             while low < extent.high {
                 let high = extent.high.min(low + LETTERS);
                 let range = Extent { partition: extent.partition, low, high };
@@ -420,7 +414,7 @@ impl Erasures {
                 low = high;
             }
         }
-        Ok(())
+        Ok(extents)
     }
 
     /// Schedules and alerts that ask by columns that may name somebody: they go on as they were asked for.
@@ -558,6 +552,13 @@ fn kept(limits: TopicLimits) -> String {
     }
 }
 
+/// The first offset of a partition behind what was looked at; its first of all where it was made anew since.
+fn first_behind(looked_at: &[Extent], extent: &Extent) -> i64 {
+    let before = looked_at.iter().find(|before| before.partition == extent.partition);
+    let behind = before.map(|before| before.high).filter(|high| *high <= extent.high);
+    behind.map_or(extent.low, |high| high.max(extent.low))
+}
+
 /// A letter names its entity; one that can't, since its bytes are no event or its row has no key, is about them where it
 /// mentions them.
 fn is_about(
@@ -592,7 +593,7 @@ mod tests {
     fn whoever_decides_on_an_erasure_is_told_how_many_by_which_keys_and_what_refers_to_them() {
         let table = |name| Catalog::built_in().get(name).expect("a table");
         let keys = |count: u32| (10..10 + count).map(|n| n.to_string()).collect::<Vec<_>>();
-        let told = |targets: Targets, left, letters, is_whole: bool| {
+        let told = |targets: Targets, left, letters, erased_before, is_whole: bool| {
             let (letter, at) = (uuid::Uuid::nil(), Utc::now());
             let settled = Resolution {
                 partition: 0,
@@ -605,29 +606,44 @@ mod tests {
             let found = Found {
                 targets,
                 left,
+                erased_before,
                 values: Values::new(),
                 at_source: Ok(0),
                 referring_unasked: Vec::new(),
                 index_unasked: (!is_whole).then(String::new),
                 unapplied: None,
                 letters: vec![settled; letters],
+                looked_at: Vec::new(),
             };
             ErasurePreview(found).to_string()
         };
         let sessions = || (table("chat_sessions"), keys(2));
         assert_eq!(
-            told(vec![(table("leads"), keys(3)), sessions(), sessions()], 0, 0, true),
+            told(vec![(table("leads"), keys(3)), sessions(), sessions()], 0, 0, 0, true),
             "removes 3 of leads (keys \"10\", \"11\", \"12\") and 4 of chat_sessions that refer to them from the store, the \
              index and the dead letters for good, and keeps them from coming back"
         );
-        let many = told(vec![(table("leads"), keys(12))], 2, 1, false);
+        let many = told(vec![(table("leads"), keys(12))], 2, 1, 0, false);
         assert!(many.contains("\"19\", 2 more) and 1 dead letter about them from"), "{many}");
         assert!(
             many.contains("; 2 entities of other tables") && many.ends_with("there may be more"),
             "{many}"
         );
-        let mentioned = told(vec![(table("leads"), Vec::new())], 0, 2, true);
+        let mentioned = told(vec![(table("leads"), Vec::new())], 0, 2, 0, true);
         assert!(mentioned.starts_with("removes 2 dead letters about them from"), "{mentioned}");
+        let again = told(vec![(table("leads"), keys(1)), sessions()], 0, 1, 3, true);
+        assert!(again.ends_with("; 3 of these had been erased before"), "{again}");
+    }
+
+    #[test]
+    fn letters_are_looked_at_again_only_where_the_topic_was_made_anew() {
+        let of = |partition, low, high| Extent { partition, low, high };
+        let looked_at = [of(0, 0, 10), of(1, 5, 20)];
+        for (extent, first) in
+            [(of(0, 0, 10), 10), (of(0, 0, 13), 10), (of(1, 25, 30), 25), (of(1, 0, 19), 0), (of(2, 3, 9), 3)]
+        {
+            assert_eq!(first_behind(&looked_at, &extent), first, "{extent:?}");
+        }
     }
 
     #[test]

@@ -18,9 +18,12 @@ use crate::{
         Cell, Column, ColumnKind, KeyKind, Row, Search, Table,
         json::{self, Token},
     },
-    engine::{EngineError, EntityKey, lag, questions::referring_to, shared::Shared},
+    engine::{
+        EngineError, EntityKey, dead_letters::named_in_row, lag, questions::referring_to, shared::Shared,
+    },
     fault::{Fault, FaultKind},
     index::{IndexName, SEARCH_WINDOW, SearchRequest, Sort, query::quoted},
+    log::Record,
     source::{BEGINNING, RowQuery, Scope},
     store::{EventFilter, EventOrder, StoredEvent},
 };
@@ -57,6 +60,17 @@ struct Named {
     index_unasked: Option<String>,
 }
 
+/// What the row that a dead letter holds of somebody tells: it may have made no event, or one that no sink could take, so that
+/// nothing else knows of it.
+struct LetterRow {
+    table: Table,
+    key: String,
+    /// It has the value that was asked for.
+    has_value: bool,
+    /// The columns that refer to others, and what each holds, as it is compared.
+    refers: Vec<(&'static str, String)>,
+}
+
 impl Erasures {
     /// Who is meant, wherever something is known of them.
     pub(super) async fn find(&self, request: &ErasureRequest, by: &str) -> Result<Found, EngineError> {
@@ -67,6 +81,7 @@ impl Erasures {
         }
         // Before anybody is asked: what it is waited for is found.
         let unapplied = self.unapplied(request).await?;
+        let in_letters = self.rows_in_letters(request).await?;
         let (mut at_source, mut index_unasked) = (None, None);
         let keys = match who {
             EntityKey::Key(key) => {
@@ -97,7 +112,7 @@ impl Erasures {
                     let problem = "is empty, which names nobody".to_owned();
                     return Err(EngineError::Invalid { field, problem });
                 }
-                let named = self.keys_with(*table, field, &columns, value).await?;
+                let named = self.keys_with(*table, field, &columns, value, &in_letters).await?;
                 (at_source, index_unasked) = (named.source.err(), named.index_unasked);
                 named.keys.into_iter().collect()
             }
@@ -105,18 +120,25 @@ impl Erasures {
         let mut found = Found {
             targets: vec![(*table, keys)],
             left: 0,
+            erased_before: 0,
             values: Values::new(),
             at_source: at_source.map_or(Ok(0), Err),
             referring_unasked: Vec::new(),
             index_unasked,
             unapplied,
             letters: Vec::new(),
+            looked_at: Vec::new(),
         };
-        self.follow(&mut found, *related).await?;
+        self.follow(&mut found, *related, &in_letters).await?;
         if found.at_source.is_ok() {
             found.at_source = self.count_at_source(&found.targets, &mut found.values).await;
         }
-        found.letters = self.letters_about(&found.targets, request.value(), by).await?;
+        self.note_letters(request, &mut found, by).await?;
+        let ledger = self.shared.erased.ledger().await?;
+        let erased = |(table, keys): &(Table, Vec<String>)| {
+            keys.iter().filter(|key| ledger.holds(*table, key)).count()
+        };
+        found.erased_before = found.targets.iter().map(erased).sum();
         // A letter without a key may still be about them.
         let is_known = !found.letters.is_empty() || found.targets.iter().any(|(_, keys)| !keys.is_empty());
         if is_known { Ok(found) } else { Err(unknown()) }
@@ -203,8 +225,15 @@ impl Erasures {
         namesakes
     }
 
-    /// Adds what refers to the targets, what refers to that, and so on; where it is not to be erased, it is counted.
-    async fn follow(&self, found: &mut Found, related: bool) -> Result<(), EngineError> {
+    /// Adds what refers to the targets, what refers to that, and so on; where it is not to be erased, nor was before, it is
+    /// counted.
+    async fn follow(
+        &self,
+        found: &mut Found,
+        related: bool,
+        in_letters: &[LetterRow],
+    ) -> Result<(), EngineError> {
+        let ledger = self.shared.erased.ledger().await?;
         let of = |(table, keys): &(Table, Vec<String>)| {
             keys.iter().map(|key| (*table, key.clone())).collect::<Vec<_>>()
         };
@@ -213,12 +242,15 @@ impl Erasures {
         while let Some((to, keys)) = found.targets.get(followed).cloned().filter(|(_, keys)| !keys.is_empty())
         {
             followed += 1;
-            let in_letters = self.letters_referring(to, &keys).await?;
+            let sought = folded(&keys);
             for (other, column) in referring_to(self.shared.catalog, to) {
                 let mut referring: BTreeSet<String> =
                     self.shared.store.keys_with(other, column, &keys, None).await?.into_iter().collect();
-                let of_other = in_letters.iter().filter(|(of, _)| *of == other);
-                referring.extend(of_other.map(|(_, key)| key.clone()));
+                let refers = |row: &&LetterRow| {
+                    let mut refers = row.refers.iter();
+                    row.table == other && refers.any(|(by, held)| *by == column && sought.contains(held))
+                };
+                referring.extend(in_letters.iter().filter(refers).map(|row| row.key.clone()));
                 if related {
                     self.look_elsewhere(found, (to, &keys), (other, column), &mut referring).await;
                 }
@@ -231,7 +263,7 @@ impl Erasures {
                     return Err(EngineError::Invalid { field: "related", problem });
                 }
                 if !related {
-                    found.left += referring.len() as u64;
+                    found.left += referring.iter().filter(|key| !ledger.holds(other, key)).count() as u64;
                 } else if !referring.is_empty() {
                     found.targets.push((other, referring.into_iter().collect()));
                 }
@@ -240,20 +272,40 @@ impl Erasures {
         Ok(())
     }
 
-    /// Whoever refers to entities by the rows that dead letters hold.
-    async fn letters_referring(&self, to: Table, keys: &[String]) -> Result<Vec<(Table, String)>, Fault> {
-        let referring: Vec<(Table, &'static str)> = referring_to(self.shared.catalog, to).collect();
-        if referring.is_empty() {
-            return Ok(Vec::new());
+    /// What the rows that dead letters hold tell of who is meant and of what refers to them. All of it is kept, since with Kafka
+    /// it takes long to read the letters once more for each table.
+    async fn rows_in_letters(&self, request: &ErasureRequest) -> Result<Vec<LetterRow>, Fault> {
+        let catalog = self.shared.catalog;
+        let sought = request.value().map(str::to_lowercase);
+        let mut rows = Vec::new();
+        if sought.is_none() && referring_to(catalog, request.table).next().is_none() {
+            return Ok(rows);
         }
-        let sought = folded(keys);
-        let is_sought = |row: &Row<'_>, column| {
-            row.get(column).to_text().is_some_and(|text| sought.contains(&text.trim().to_lowercase()))
+        let told = |row: &Row<'_>| {
+            let columns = &row.table.definition().columns;
+            let is_sought = |column: &Column| {
+                let held = row.value(column).zip(sought.as_deref());
+                column.lookup && held.is_some_and(|(json, sought)| holds(json, sought))
+            };
+            let has_value = row.table == request.table && columns.iter().any(is_sought);
+            let refers = |column: &'static Column| {
+                column.refers_to.as_ref()?;
+                Some((column.name.as_str(), row.get(&column.name).to_text()?.trim().to_lowercase()))
+            };
+            let refers: Vec<_> = columns.iter().filter_map(refers).collect();
+            (has_value || !refers.is_empty()).then_some((has_value, refers))
         };
-        self.named_in_letters(|row| {
-            referring.iter().any(|(other, column)| *other == row.table && is_sought(row, column))
-        })
-        .await
+        let each = |letter: &Record| {
+            let row = named_in_row(catalog, letter, told);
+            rows.extend(row.map(|(table, key, (has_value, refers))| LetterRow {
+                table,
+                key,
+                has_value,
+                refers,
+            }));
+        };
+        self.walk_letters(&[], each).await?;
+        Ok(rows)
     }
 
     /// Adds the keys of what refers to entities in the index and at the source, and notes which of them could not be asked.
@@ -445,6 +497,7 @@ impl Erasures {
         field: &'static str,
         columns: &[&Column],
         value: &str,
+        in_letters: &[LetterRow],
     ) -> Result<Named, EngineError> {
         let too_many = |count: String| EngineError::Invalid {
             field,
@@ -454,11 +507,7 @@ impl Erasures {
             ),
         };
         let sought = value.to_lowercase();
-        let has_value = |row: &Row<'_>| {
-            row.table == table
-                && columns.iter().any(|column| row.value(column).is_some_and(|json| holds(json, &sought)))
-        };
-        let in_letters = self.named_in_letters(has_value).await?.into_iter().map(|(_, key)| key);
+        let in_letters = in_letters.iter().filter(|row| row.has_value).map(|row| row.key.clone());
         let mut named = Named { keys: in_letters.collect(), source: Ok(()), index_unasked: None };
         for column in columns {
             let Named { keys, source, index_unasked } = &mut named;

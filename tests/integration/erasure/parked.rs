@@ -51,6 +51,17 @@ async fn whom_dead_letters_alone_know_is_erased_by_address_with_what_refers_to_t
     let letters = report.removed.iter().find(|one| one.place == "dead letters").expect("told");
     assert_eq!((letters.count, engine.letters.open_count().await.expect("a count")), (3, 0), "{report:?}");
     assert_nothing_of_her(&place, &engine).await;
+
+    // Kafka's letters tell of her for as long as the topic keeps them.
+    match engine.erasures.preview(&address, "a test").await {
+        Ok(preview) => {
+            let told = preview.to_string();
+            assert!(told.contains("; 2 of these had been erased before"), "{told}");
+        }
+        Err(error) => assert!(matches!(error, EngineError::UnknownEntity { .. }), "{error}"),
+    }
+    let report = erased(&engine, &ErasureRequest { related: false, ..by_key() }).await;
+    assert!(!report.remains.iter().any(|one| one.what.contains("refer to what was erased")), "{report:?}");
     engine.shut_down().await;
     place.clean_up().await;
 }
