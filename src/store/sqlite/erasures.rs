@@ -168,9 +168,9 @@ fn erase(db: &Transaction<'_>, table: Table, keys: &[String]) -> rusqlite::Resul
             "DELETE FROM sluice_alert_queue WHERE table_name = ? AND entity = ?",
             "DELETE FROM sluice_alert_outbox WHERE table_name = ? AND subject = ?",
             // What reconciliations found different is told by key.
-            "UPDATE sluice_syncs SET progress = json_set(progress, '$.reconcile.differences', (
+            "UPDATE sluice_syncs SET progress = json_set(progress, '$.reconcile.differences', json((
                  SELECT json_group_array(json(d.value)) FROM json_each(progress, '$.reconcile.differences') AS d
-                 WHERE json_extract(d.value, '$.key') <> ?2))
+                 WHERE json_extract(d.value, '$.key') <> ?2)))
              WHERE table_name = ?1 AND EXISTS (
                  SELECT 1 FROM json_each(progress, '$.reconcile.differences') AS d
                  WHERE json_extract(d.value, '$.key') = ?2)",
