@@ -182,6 +182,11 @@ fn columns(statement: &Statement<'_>, kinds: &[Option<Kind>]) -> Vec<QueryColumn
         Some(Some(Kind::Boolean)) => "boolean",
         Some(Some(Kind::Instant)) => "timestamptz",
         Some(Some(Kind::Local | Kind::Datetime)) => "timestamp",
+        Some(Some(Kind::Day)) => "date",
+        Some(Some(Kind::Text)) => "text",
+        Some(Some(Kind::Uuid)) => "uuid",
+        Some(Some(Kind::Number | Kind::Double)) => "number",
+        Some(Some(Kind::Whole | Kind::Integer)) => "integer",
         // What is computed has the type of each value.
         _ => "any",
     };
@@ -238,10 +243,11 @@ mod tests {
     fn a_time_is_told_to_be_an_instant_or_what_a_clock_on_the_wall_shows() {
         let connection = Connection::open_in_memory().expect("a connection");
         connection.execute_batch(r#"CREATE TABLE t (a "timestamp text", b "date text")"#).expect("a table");
-        let statement = connection.prepare("SELECT a, b, 1, 2, 3 FROM t").expect("SQL");
-        let kinds = [None, None, Some(Kind::Instant), Some(Kind::Local), Some(Kind::Day)];
+        let statement = connection.prepare("SELECT a, b, 1, 2, 3, 4, 5 FROM t").expect("SQL");
+        let computed = [Kind::Instant, Kind::Local, Kind::Day, Kind::Text].map(Some);
+        let kinds: Vec<_> = [None, None].into_iter().chain(computed).chain([None]).collect();
         let told: Vec<String> = columns(&statement, &kinds).into_iter().map(|column| column.kind).collect();
-        assert_eq!(told, ["timestamptz", "date", "timestamptz", "timestamp", "any"]);
+        assert_eq!(told, ["timestamptz", "date", "timestamptz", "timestamp", "date", "text", "any"]);
     }
 
     #[test]

@@ -158,9 +158,12 @@ pub(super) fn bind(side: &mut Expr) {
     }
 }
 
-/// `{a,0,b}` as `$."a"[0]."b"`.
+/// `{a,0,b}` as `$."a"[0]."b"`, and `{}`, which is all of it, as `$`.
 pub(super) fn json_path(text: &str) -> Option<String> {
     let inner = text.strip_prefix('{')?.strip_suffix('}')?;
+    if inner.trim().is_empty() {
+        return Some("$".to_owned());
+    }
     let step = |step: &str| {
         let step = step.trim().trim_matches('"');
         if step.bytes().all(|byte| byte.is_ascii_digit()) {

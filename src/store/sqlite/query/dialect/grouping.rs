@@ -63,6 +63,9 @@ fn check_body(kinds: &Kinds<'_>, body: &SetExpr, order: &[OrderByExpr]) -> Contr
 }
 
 fn check_select(kinds: &Kinds<'_>, select: &Select, order: &[OrderByExpr]) -> ControlFlow<Foreign> {
+    if has_aggregate_around(kinds, select) {
+        return foreign("an aggregate of a query around, inside of another one", hints::OUTER_AGGREGATE);
+    }
     let GroupByExpr::Expressions(by, _) = &select.group_by else { return CONTINUE };
     // PostgreSQL takes lists apart behind the windows, SQLite before them.
     if by.is_empty()
@@ -120,6 +123,29 @@ pub(super) fn has_one_row(kinds: &Kinds<'_>, select: &Select) -> bool {
     };
     matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty())
         && has(&select.projection, &makes_one)
+}
+
+/// Whether it answers with an aggregate of nothing but columns of queries around it: PostgreSQL makes groups of their
+/// rows then.
+fn has_aggregate_around(kinds: &Kinds<'_>, select: &Select) -> bool {
+    let sources: Vec<_> = select.from.iter().flat_map(|table| kinds.sources(table)).collect();
+    let may_be_own = |(table, name): &Column| {
+        sources.iter().any(|(source, columns)| match table {
+            Some(table) => table == source,
+            None => columns.is_empty() || name == source || columns.iter().any(|(column, _)| column == name),
+        })
+    };
+    let is_around = |expr: &Expr| {
+        column(expr).is_some_and(|column| {
+            !may_be_own(&column)
+                && match &column {
+                    (Some(table), _) => kinds.is_read_around(table),
+                    (None, name) => kinds.is_known_around(name),
+                }
+        })
+    };
+    let is_own = |expr: &Expr| column(expr).is_some_and(|column| may_be_own(&column));
+    has(&select.projection, &|expr| is_aggregate(expr) && has(expr, &is_around) && !has(expr, &is_own))
 }
 
 /// A column's name, and that of its table where it was written.
@@ -340,6 +366,9 @@ impl Visitor for Group<'_> {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Foreign> {
         if self.covers(expr) {
             self.inside += 1;
+        } else if self.inside == 0 && self.inner.is_empty() && is_unnested(expr) {
+            // PostgreSQL takes lists apart behind the groups, SQLite before them.
+            return foreign("unnest of a list beside groups", hints::UNNEST_GROUPS);
         } else if self.inside == 0
             && let Some(column) = column(expr)
             && self.is_own(&column)

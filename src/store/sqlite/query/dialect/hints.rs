@@ -4,7 +4,8 @@ pub(super) const ANY: &str = "x IN (SELECT …) for = ANY, x NOT IN (SELECT …)
                               x > (SELECT min(y) FROM t) for > ANY";
 pub(super) const BARE_COLUMN: &str = "it in GROUP BY, too, or max(x) for one value of each group";
 pub(super) const CONDITION: &str = "x IS NOT NULL, x <> 0, x = 'value', or (x ->> 'key')::boolean";
-pub(super) const JSON_CONCAT: &str = "json_set(x, '$.key', 'value') for an object with one more key";
+pub(super) const JSON_CONCAT: &str =
+    "json_set(x, '$.key', 'value') for an object with one more key, or x::text for a text";
 pub(super) const LIST_HAS: &str = "'a' = ANY(x)";
 pub(super) const LIST_ORDER: &str =
     "json_array_length(x), or (SELECT group_concat(value, ', ') FROM json_each(x)) for a text";
@@ -24,27 +25,29 @@ pub(super) const DISTINCT_ON: &str =
     "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY a ORDER BY b DESC) AS n FROM t) WHERE n = 1";
 pub(super) const DISTINCT_TEXTS: &str =
     "(SELECT string_agg(x, ', ' ORDER BY x) FROM (SELECT DISTINCT x FROM t))";
-pub(super) const EACH: &str = "json_each(x) AS e in FROM, with e.key, and x -> e.key for the value";
-pub(super) const EACH_TEXT: &str = "json_each(x) AS e in FROM, with e.key, and x ->> e.key for the value";
+pub(super) const EACH: &str = "json_each(x) AS e in FROM, with e.key, and x -> e.fullkey for the value";
+pub(super) const EACH_TEXT: &str = "json_each(x) AS e in FROM, with e.key, and x ->> e.fullkey for the value";
 pub(super) const ELEMENT: &str = "x ->> 0 for the first element";
 pub(super) const INTERVAL: &str = "now() - interval '7 days', or datetime('now', '-7 days')";
-pub(super) const JSON_CONTAINS: &str =
-    "x ->> 'key' = 'value', or EXISTS (SELECT 1 FROM json_each(x) WHERE value = 'a')";
-pub(super) const JSON_ITSELF: &str = "x -> 'key', which is JSON, where x ->> 'key' is a text";
-pub(super) const JSON_ORDER: &str = "(x ->> 'key')::numeric to sort by a number, x ->> 'key' by a text";
+pub(super) const JSON_CONTAINS: &str = "x ->> 'key' = 'value', x #>> '{}' = 'value' for an element, or EXISTS (SELECT 1 FROM json_each(x) WHERE value = 'a')";
+pub(super) const JSON_ITSELF: &str = "x -> 'key', which is JSON, where x ->> 'key' is a text, and x -> e.fullkey for the value of json_each(x) AS e";
+pub(super) const JSON_ORDER: &str = "(x ->> 'key')::numeric to sort by a number, x ->> 'key' by a text, and x #>> '{}' for an element's own text";
 pub(super) const JSON_PATH: &str = "x ->> '$.a.b'";
 pub(super) const JSON_REMOVE: &str =
     "json_remove(x, '$.key') for an object with one key less, or (x ->> 'key')::numeric";
-pub(super) const JSON_VALUE: &str =
-    "(x ->> 'key')::numeric for a number, (x ->> 'key')::boolean, or x ->> 'key' for a text";
+pub(super) const JSON_VALUE: &str = "(x ->> 'key')::numeric for a number, (x ->> 'key')::boolean, x ->> 'key' for a text, or x #>> '{}' for that of an element";
 pub(super) const LATERAL: &str = "a subquery in SELECT, or json_each(t.x) in FROM";
 pub(super) const MODE: &str =
     "SELECT x FROM t WHERE x IS NOT NULL GROUP BY x ORDER BY count(*) DESC, x LIMIT 1 for mode";
 pub(in crate::store::sqlite::query) const ONE_ROW: &str =
     "LIMIT 1 with ORDER BY into it for one of them, or max(x) or string_agg(x, ', ') for one value of all";
+pub(super) const OUTER_AGGREGATE: &str = "the aggregate in a WITH of its own: WITH m AS (SELECT max(x) AS x FROM t) SELECT (SELECT x FROM m) FROM t";
 pub(super) const PERCENTILE: &str = "percentile_cont(0.9) WITHIN GROUP (ORDER BY x), of one number between 0 and 1, for numbers in ascending order";
 pub(super) const ROLLUP: &str = "one GROUP BY and UNION ALL for each total";
 pub(super) const UNNEST: &str = "FROM leads, json_each(leads.interesse) AS i, with i.value for the element";
+pub(super) const UNNEST_ALL: &str =
+    "the columns by their names: SELECT leads.*, i FROM leads, unnest(leads.interesse) AS i";
+pub(super) const UNNEST_GROUPS: &str = "WITH t AS (SELECT interesse, count(*) AS n FROM leads GROUP BY interesse) SELECT n, unnest(interesse) FROM t";
 pub(super) const UNNEST_WINDOW: &str = "WITH t AS (SELECT *, row_number() OVER (ORDER BY created_at) AS n FROM leads) SELECT n, unnest(interesse) FROM t";
 pub(super) const USING: &str = "ON a.x::date = b.x::date, the same cast on both sides";
 pub(super) const UUID: &str =

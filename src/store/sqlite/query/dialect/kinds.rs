@@ -323,6 +323,12 @@ impl<'a> Kinds<'a> {
         columns.any(|columns| columns.is_empty() || columns.iter().any(|(column, _)| column == name))
     }
 
+    /// Whether a query around the innermost reads something that is called so.
+    pub(super) fn is_read_around(&self, table: &str) -> bool {
+        let around = self.frames.split_last().map(|(_, around)| around).unwrap_or_default();
+        around.iter().flat_map(|frame| &frame.sources).any(|(name, _)| name == table)
+    }
+
     /// Of what an ORDER BY sorts by: a column of the answer, by its place or its name, or any value.
     pub(super) fn of_ordered(&self, expr: &Expr) -> Option<Kind> {
         let answered = self.frames.last().map(|frame| frame.aliases.as_slice()).unwrap_or_default();
@@ -482,9 +488,10 @@ impl<'a> Kinds<'a> {
             | "pg_part_between"
             | "pg_epoch"
             | "pg_interval_seconds" => Some(Kind::Number),
-            "json_build_object" | "json_build_array" | "jsonb_build_object" | "jsonb_build_array" => {
-                Some(Kind::Json)
-            }
+            "json_build_object" | "json_build_array" | "jsonb_build_object" | "jsonb_build_array"
+            // SQLite's own.
+            | "json" | "json_array" | "json_group_array" | "json_group_object" | "json_insert" | "json_object"
+            | "json_patch" | "json_quote" | "json_remove" | "json_replace" | "json_set" => Some(Kind::Json),
             "pg_double" | "pg_even" | "pg_percentile" | "date_part" | "random" | "total" | "julianday"
             | "percent_rank" | "cume_dist" => Some(Kind::Double),
             "lower" | "upper" | "substr" | "substring" | "replace" | "trim" | "ltrim" | "rtrim" | "btrim"

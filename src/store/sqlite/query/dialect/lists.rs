@@ -3,11 +3,17 @@
 use std::ops::ControlFlow;
 
 use sqlparser::{
-    ast::{Expr, Ident, Query, SetExpr, Statement, TableFactor, VisitorMut},
+    ast::{
+        Expr, Ident, Query, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor,
+        VisitorMut,
+    },
     dialect::PostgreSqlDialect,
 };
 
-use super::{forms::template, parse};
+use super::{
+    forms::{function_name, template},
+    parse,
+};
 use crate::sql_walk::change_expressions;
 
 pub(super) fn is_unnest(function: &str) -> bool {
@@ -63,6 +69,18 @@ pub(super) fn name_element(expr: &mut Expr, elements: &[(String, String)]) {
     };
     if let Some((alias, _)) = table {
         *expr = Expr::CompoundIdentifier(vec![Ident::with_quote('"', alias), Ident::new("value")]);
+    }
+}
+
+/// Whether it stands for all columns of a list's elements, of which `json_each` has eight.
+pub(super) fn takes_elements(item: &SelectItem, elements: &[(String, String)]) -> bool {
+    match item {
+        SelectItem::Wildcard(_) => true,
+        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+            let name = function_name(name);
+            elements.iter().any(|(alias, _)| alias.eq_ignore_ascii_case(&name))
+        }
+        _ => false,
     }
 }
 

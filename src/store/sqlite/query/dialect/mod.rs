@@ -38,7 +38,7 @@ use self::{
     },
     kinds::Kinds,
     leftover::Leftover,
-    lists::{Qualified, elements_of, is_unnest, list_of, name_element, own_name},
+    lists::{Qualified, elements_of, is_unnest, list_of, name_element, own_name, takes_elements},
     operators::comparable,
     relations::Relations,
 };
@@ -213,10 +213,9 @@ impl VisitorMut for Translation<'_> {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Foreign> {
         self.kinds.enter_query(query);
-        grouping::check(&self.kinds, query)?;
         self.kinds.joined(&query.body)?;
         queries::set_apart(&mut query.body);
-        ControlFlow::Continue(())
+        grouping::check(&self.kinds, query)
     }
 
     /// In PostgreSQL NULL is larger than everything else, in SQLite smaller.
@@ -240,6 +239,9 @@ impl VisitorMut for Translation<'_> {
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Foreign> {
         let Some(scope) = self.selects.pop() else { return ControlFlow::Continue(()) };
         let lists = scope.unnested.is_some() || !scope.elements.is_empty();
+        if lists && select.projection.iter().any(|item| takes_elements(item, &scope.elements)) {
+            return foreign("* beside the elements of a list", hints::UNNEST_ALL);
+        }
         self.first = None;
         if lists && let Some(first) = select.from.first().and_then(|from| own_name(&from.relation)) {
             let _ =
@@ -453,7 +455,8 @@ impl Translation<'_> {
                 }
             }
             "json_build_object" | "json_build_array" | "jsonb_build_object" | "jsonb_build_array"
-            | "json_object" | "json_array" | "json_group_object" | "json_group_array" | "json_quote" => {
+            | "json_object" | "json_array" | "json_group_object" | "json_group_array" | "json_quote"
+            | "json_set" | "json_insert" | "json_replace" => {
                 arguments_mut(call).for_each(|argument| self.embed(argument));
             }
             "sum" | "avg" | "min" | "max" => {
@@ -515,10 +518,13 @@ impl Translation<'_> {
                 return foreign(format!("{name}(DISTINCT …) with a separator"), hints::DISTINCT_TEXTS);
             }
             ("jsonb_array_length", [_]) => renamed(call, "json_array_length"),
-            ("json_typeof" | "jsonb_typeof", [of]) => match self.kinds.of_expr(of) {
-                None | Some(Kind::Json) => renamed(call, "pg_json_typeof"),
-                Some(_) => return foreign(format!("{name} of what is no JSON"), hints::JSON_ITSELF),
-            },
+            // What json_each and json_extract make of JSON is of SQLite's types.
+            ("json_typeof" | "jsonb_typeof", [of]) => {
+                if self.kinds.of_expr(of) != Some(Kind::Json) && literal(of).is_none() {
+                    return foreign(format!("{name} of what is no JSON"), hints::JSON_ITSELF);
+                }
+                renamed(call, "pg_json_typeof");
+            }
             ("jsonb_build_object" | "json_build_object", _) => renamed(call, "json_object"),
             ("jsonb_build_array" | "json_build_array", _) => renamed(call, "json_array"),
             ("date_part", [field, of]) => {

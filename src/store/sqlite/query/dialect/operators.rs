@@ -553,9 +553,24 @@ mod tests {
         assert_eq!(answered("SELECT jsonb_typeof('{}'::jsonb -> 'a') FROM leads"), Value::Null);
         assert!(translate("SELECT jsonb_typeof('{}'::jsonb ->> 'a')", &readable()).is_err());
         // As what is written in the place of jsonb_each_text.
-        let sql = "SELECT string_agg(x ->> e.key, ',' ORDER BY e.key) \
-                   FROM (SELECT '{\"a\": 85, \"b\": true, \"c\": 1.50}' AS x) AS t, json_each(x) AS e";
-        assert_eq!(answered(sql), Value::Text("85,true,1.50".to_owned()));
+        for (value, values) in
+            [("x ->> e.fullkey", "85,true,1.50"), ("jsonb_typeof(x -> e.fullkey)", "number,boolean,number")]
+        {
+            let sql = format!(
+                "SELECT string_agg({value}, ',' ORDER BY e.key) \
+                 FROM (SELECT '{{\"$a\": 85, \"2024\": true, \"c\": 1.50}}' AS x) AS t, json_each(x) AS e"
+            );
+            assert_eq!(answered(&sql), Value::Text(values.to_owned()), "{sql}");
+        }
+        for sql in [
+            "SELECT jsonb_typeof(e.value) FROM json_each('{\"a\": true}') AS e",
+            "SELECT jsonb_typeof(json_extract('{\"a\": true}', '$.a'))",
+        ] {
+            assert!(translate(sql, &readable()).is_err(), "{sql}");
+        }
+        let sql = "SELECT string_agg(i #>> '{}', ',' ORDER BY i #>> '{}') \
+                   FROM jsonb_array_elements('[\"b\", \"a\", 1, null]') AS i";
+        assert_eq!(answered(sql), Value::Text("1,a,b".to_owned()));
     }
 
     #[test]
@@ -628,8 +643,62 @@ mod tests {
                 r#"{"a":[true]}"#,
             ),
             ("SELECT json_group_array(ativo) FROM leads", "[true]"),
+            (
+                "SELECT json_build_object('a', (SELECT CASE WHEN ativo THEN json_build_object('b', origem) END FROM leads))",
+                r#"{"a":{"b":"meta"}}"#,
+            ),
+            (
+                "SELECT json_build_array((SELECT coalesce(json_build_array(ativo), '[]') FROM leads))",
+                "[[true]]",
+            ),
+            (
+                "SELECT json_build_array((SELECT json_build_array(1) UNION SELECT json_build_array(1)))",
+                "[[1]]",
+            ),
+            (
+                "SELECT json_set('{}', '$.k', (SELECT '{\"a\": [1]}'::jsonb -> 'a' FROM leads), '$.l', ativo) FROM leads",
+                r#"{"k":[1],"l":true}"#,
+            ),
         ] {
             assert_eq!(answered(sql), Value::Text(json.to_owned()), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_apart_or_grouped_elsewhere_than_in_postgresql_is_refused() {
+        for sql in [
+            "SELECT origem, unnest(tags), count(*) FROM leads GROUP BY origem, tags",
+            "SELECT id, unnest(tags) AS t, count(*) FROM leads GROUP BY id, tags ORDER BY t",
+            "SELECT max(score), unnest('[1, 2]')",
+            "SELECT * FROM leads, unnest(tags) AS i",
+            "SELECT i.* FROM leads, unnest(tags) AS i",
+            "SELECT *, unnest(tags) FROM leads",
+            "SELECT origem, (SELECT max(score)) FROM leads",
+            "SELECT origem, (SELECT count(l.id) FROM (SELECT 1 AS x) AS t LIMIT 1) FROM leads AS l",
+            "(SELECT origem, count(*) FROM leads)",
+        ] {
+            assert!(translate(sql, &readable()).is_err(), "{sql}");
+        }
+        for (sql, number) in [
+            (
+                "SELECT count(*) FROM (SELECT upper(unnest(tags)) AS t, count(*) FROM leads GROUP BY 1) AS x",
+                1,
+            ),
+            (
+                "SELECT count(*) FROM (WITH t AS (SELECT tags, count(*) AS n FROM leads GROUP BY tags) SELECT n, unnest(tags) FROM t) AS x",
+                1,
+            ),
+            (
+                "WITH t AS (SELECT leads.*, i FROM leads, unnest(tags) AS i) SELECT count(*) FROM t WHERE i = 'casa'",
+                1,
+            ),
+            ("SELECT (SELECT count(b.id) FROM leads AS b WHERE b.id = l.id) FROM leads AS l", 1),
+            (
+                "WITH RECURSIVE t(n) AS ((SELECT 1) UNION ALL ((SELECT n + 1 FROM t WHERE n < 5))) SELECT count(*) FROM t",
+                5,
+            ),
+        ] {
+            assert_eq!(answered(sql), Value::Integer(number), "{sql}");
         }
     }
 

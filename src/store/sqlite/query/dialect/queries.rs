@@ -2,32 +2,18 @@
 
 use sqlparser::{
     ast::{
-        BinaryOperator, Expr, InTarget, LimitClause, Query, Select, SelectItem, SetExpr, Statement,
-        TableFactor, TableWithJoins, Value,
+        BinaryOperator, Expr, InTarget, LimitClause, Query, SetExpr, Statement, TableFactor, TableWithJoins,
+        Value,
     },
     dialect::PostgreSqlDialect,
 };
 
 use super::{
-    forms::{function_name, take, template, unnested},
+    forms::{take, template, unnested},
     grouping,
     kinds::Kinds,
     parse,
 };
-
-/// Functions of SQLite's that make JSON.
-const MAKE_JSON: [&str; 10] = [
-    "json",
-    "json_array",
-    "json_group_array",
-    "json_group_object",
-    "json_insert",
-    "json_object",
-    "json_quote",
-    "json_remove",
-    "json_replace",
-    "json_set",
-];
 
 /// Makes a SELECT of each branch that is a set itself or stands in parentheses: SQLite reads sets from left to right,
 /// where PostgreSQL reads INTERSECT first, and has no parentheses around branches.
@@ -40,9 +26,24 @@ pub(super) fn set_apart(body: &mut SetExpr) {
                 _ => set_apart(right),
             }
         }
+        // A query that reads itself can't from inside of another one in FROM.
+        SetExpr::Query(query) if is_select(query) => {
+            *body = (*query.body).clone();
+            set_apart(body);
+        }
         SetExpr::Query(_) => select_from(body),
         _ => {}
     }
+}
+
+/// Whether there is nothing but a SELECT between the parentheses.
+fn is_select(query: &Query) -> bool {
+    let has_select = match &*query.body {
+        SetExpr::Select(_) => true,
+        SetExpr::Query(inner) => is_select(inner),
+        _ => false,
+    };
+    has_select && query.to_string() == query.body.to_string()
 }
 
 /// `SELECT * FROM (body)`.
@@ -94,11 +95,7 @@ pub(super) fn only_row(kinds: &Kinds<'_>, query: &Query) -> Option<Expr> {
     // There are several where rows are compared.
     let names: Vec<String> =
         (0..kinds.columns_of(query).len().max(1)).map(|i| format!("pg_value{i}")).collect();
-    let makes_json = matches!(&*query.body, SetExpr::Select(select) if makes_json(select));
-    let value = |name: &String| {
-        if makes_json { format!("json(pg_only({name}))") } else { format!("pg_only({name})") }
-    };
-    let values: Vec<String> = names.iter().map(value).collect();
+    let values: Vec<String> = names.iter().map(|name| format!("pg_only({name})")).collect();
     let (names, values) = (names.join(", "), values.join(", "));
     let mut made =
         template(&format!("(WITH pg_rows({names}) AS (SELECT 1) SELECT {values} FROM pg_rows)"), &[]);
@@ -108,18 +105,6 @@ pub(super) fn only_row(kinds: &Kinds<'_>, query: &Query) -> Option<Expr> {
         }
     }
     Some(made)
-}
-
-/// Whether it answers with JSON that SQLite tells from a text, as long as no other function has taken it.
-fn makes_json(select: &Select) -> bool {
-    let [
-        SelectItem::UnnamedExpr(Expr::Function(call))
-        | SelectItem::ExprWithAlias { expr: Expr::Function(call), .. },
-    ] = select.projection.as_slice()
-    else {
-        return false;
-    };
-    MAKE_JSON.contains(&function_name(&call.name).as_str())
 }
 
 fn has_one_row(kinds: &Kinds<'_>, query: &Query) -> bool {
