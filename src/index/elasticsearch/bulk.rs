@@ -129,7 +129,8 @@ pub(super) async fn send(
     let replacing = ties::replacing(client, &ties).await?;
     sent.applied.stale += (ties.len() - replacing.len()) as u64;
     if !replacing.is_empty() {
-        send_operations(client, &replacing, &mut sent).await?;
+        let body = body(replacing.iter());
+        send_operations(client, &replacing, body, &mut sent).await?;
     }
     Ok(sent)
 }
@@ -145,12 +146,21 @@ async fn send_some(
     let mut sent = BulkOutcome::default();
     loop {
         let Some(request) = requests().pop_front() else { return Ok(sent) };
-        let operations: Vec<Operation> = request.iter().map(|planned| operation(planned)).collect();
-        if let Err(error) = send_operations(client, &operations, &mut sent).await {
+        let (operations, body) = made(request, operation);
+        if let Err(error) = send_operations(client, &operations, body, &mut sent).await {
             requests().clear();
             return Err(error);
         }
     }
+}
+
+/// A request's operations and its body, in which their documents stand.
+fn made(request: &[&Planned<'_>], operation: impl Fn(&Planned<'_>) -> Operation) -> (Vec<Operation>, Bytes) {
+    let mut body = Vec::with_capacity(request.iter().map(|planned| planned.size() * 5 / 4).sum());
+    let written: Vec<_> = request.iter().map(|planned| operation(planned).written(&mut body)).collect();
+    let body = Bytes::from(body);
+    let operations = written.into_iter().map(|(operation, at)| operation.standing_in(&body, at));
+    (operations.collect(), body)
 }
 
 /// How many documents of these sizes go into each request: about equally large ones, as many as are in flight at a time
@@ -173,18 +183,20 @@ fn cut(sizes: &[usize]) -> Vec<usize> {
 async fn send_operations(
     client: &Client,
     operations: &[Operation],
+    whole: Bytes,
     sent: &mut BulkOutcome,
 ) -> Result<(), BulkError> {
-    let mut requests = vec![operations.iter().collect::<Vec<_>>()];
-    while let Some(request) = requests.pop() {
-        let Some(too_large) = send_request(client, request, sent).await? else { continue };
+    let mut requests = vec![(operations.iter().collect::<Vec<_>>(), whole)];
+    while let Some((request, whole)) = requests.pop() {
+        let Some(too_large) = send_request(client, request, whole, sent).await? else { continue };
         if let [operation] = too_large[..] {
             sent.rejected.push(outcome::too_large(operation));
             continue;
         }
         let (first, second) = too_large.split_at(too_large.len() / 2);
-        requests.push(second.to_vec());
-        requests.push(first.to_vec());
+        for half in [second, first] {
+            requests.push((half.to_vec(), body(half.iter().copied())));
+        }
     }
     Ok(())
 }
@@ -193,13 +205,14 @@ async fn send_operations(
 async fn send_request<'a>(
     client: &Client,
     mut pending: Vec<&'a Operation>,
+    mut whole: Bytes,
     sent: &mut BulkOutcome,
 ) -> Result<Option<Vec<&'a Operation>>, BulkError> {
     let mut backoff = Backoff::default();
     loop {
         // A search that sees the document which an equal version has replaced would take that for the one that is there.
         let at_once = pending.iter().any(|operation| operation.replaces_equal());
-        let answer = client.bulk(body(&pending), at_once, WRITING).await?;
+        let answer = client.bulk(whole.clone(), at_once, WRITING).await?;
         let fault = match outcome::judge(client.origin(), &pending, &answer) {
             Verdict::Split => return Ok(Some(pending)),
             Verdict::Stop(error) => return Err(error),
@@ -214,6 +227,7 @@ async fn send_request<'a>(
                     return Ok(None);
                 }
                 pending = again.into_iter().map(|i| pending[i]).collect();
+                whole = body(pending.iter().copied());
                 outcome::still_busy(client.origin(), pending.len(), answer.retry_after)
             }
         };
@@ -225,8 +239,8 @@ async fn send_request<'a>(
     }
 }
 
-fn body(operations: &[&Operation]) -> Bytes {
-    let mut body = Vec::with_capacity(operations.iter().map(|operation| operation.size()).sum());
+fn body<'a>(operations: impl Iterator<Item = &'a Operation> + Clone) -> Bytes {
+    let mut body = Vec::with_capacity(operations.clone().map(Operation::size).sum());
     for operation in operations {
         operation.write(&mut body);
     }

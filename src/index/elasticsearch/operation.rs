@@ -1,6 +1,6 @@
 //! A document as two lines of a bulk request.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::{borrow::Cow, fmt::Write as _, ops::Range};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -80,6 +80,20 @@ impl Operation {
         self.action.len() + self.document.len() + 2
     }
 
+    /// Writes it, and keeps of the document only where it stands then: a request of some MiB is not held twice.
+    pub(super) fn written(mut self, body: &mut Vec<u8>) -> (Self, Range<usize>) {
+        self.write(body);
+        let end = body.len() - 1;
+        let at = end - self.document.len()..end;
+        self.document = Bytes::new();
+        (self, at)
+    }
+
+    /// The same with the document that stands there in a body.
+    pub(super) fn standing_in(self, body: &Bytes, at: Range<usize>) -> Self {
+        Self { document: body.slice(at), ..self }
+    }
+
     pub(super) fn write(&self, body: &mut Vec<u8>) {
         body.extend_from_slice(self.action.as_bytes());
         body.push(b'\n');
@@ -157,6 +171,18 @@ mod tests {
         assert_eq!(of_empty, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
         assert_ne!(server_id(&of_empty), of_empty);
         assert!(server_id(&long).len() < 100 && server_id(&long) != of_empty);
+    }
+
+    #[test]
+    fn an_operation_that_was_written_is_written_again_as_it_was() {
+        let mut body = b"before\n".to_vec();
+        let (first, at) = operation_of(None).written(&mut body);
+        let (second, behind) = operation_of(Some(7)).written(&mut body);
+        let body = Bytes::from(body);
+        let mut again = b"before\n".to_vec();
+        first.standing_in(&body, at).write(&mut again);
+        second.standing_in(&body, behind).write(&mut again);
+        assert_eq!(again, body);
     }
 
     #[test]
