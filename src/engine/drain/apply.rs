@@ -84,7 +84,10 @@ impl Session<'_> {
             marks = batch::marks(lanes.iter().flat_map(|lane| &lane.batch.events));
         }
         while self.flights.iter().any(|flight| !flight.marks.is_disjoint(&marks)) {
-            self.land().await?;
+            if let Err(fault) = self.land().await {
+                self.tell_end(taken, Some(&fault));
+                return Err(fault);
+            }
         }
         for span in lanes.iter().flat_map(|lane| &lane.batch.spans) {
             if let Some(held) = self.held.get_mut(&span.partition) {
