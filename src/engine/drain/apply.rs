@@ -1,7 +1,7 @@
-//! Applying a batch: parking what the sink refuses, and leaving out whom somebody erased.
+//! Applying a batch: on its way into the sink, landed, or called off.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashSet},
     panic::resume_unwind,
     sync::Arc,
     time::Instant,
@@ -10,35 +10,32 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{Instrument as _, debug, warn};
-use uuid::Uuid;
+use tracing::Instrument as _;
 
 use super::{
     LOOK_EVERY, LOOK_IDLE_EVERY, MIN_BATCH, STANDS_BY_AFTER, Session,
     batch::{self, Batch, Decoded, Read},
 };
 use crate::{
-    domain::TableName,
-    engine::{dead_letters, erased, gaps, trim},
+    engine::{gaps, trim},
     fail_point,
     fault::Fault,
-    log::{Extent, Position, Record, Topic},
+    log::{Extent, Position, Record},
     sink::{Applied, ApplyError, Rejection, Sink, SinkBatch, SinkEvent, Span},
-    store::ParkedEntity,
     traces::Taken,
 };
 
 /// Records of a batch that are applied as one, beside others.
-struct Lane {
+pub(super) struct Lane {
     records: Vec<Record>,
     /// When the rows they are of say that they were changed.
     changed_at: Vec<DateTime<Utc>>,
-    batch: SinkBatch,
+    pub(super) batch: SinkBatch,
     /// Of erased entities.
     erased: Vec<SinkEvent>,
 }
 
-type Outcome = Result<Applied, ApplyError>;
+pub(super) type Outcome = Result<Applied, ApplyError>;
 
 /// A batch on its way into the sink.
 pub(super) struct Flight {
@@ -145,41 +142,6 @@ impl Session<'_> {
         }
         // Where it fails, it is done before anything else.
         self.discard_erased().await.ok();
-    }
-
-    /// Notes whoever was erased while these were written: a log that erases holds nothing any more by which they would be left
-    /// out when it is read again.
-    async fn note_late(&mut self, outcomes: &[(Lane, Outcome)]) -> Result<(), Fault> {
-        if self.drain.sink.obeys_erasures() {
-            return Ok(());
-        }
-        let events = outcomes.iter().flat_map(|(lane, _)| &lane.batch.events);
-        match self.erased.ledger().await {
-            Ok(ledger) if ledger.version() != self.ledger.version() => {
-                self.undiscarded.extend(events.filter(|event| event.is_erased(&ledger)).cloned());
-                Ok(())
-            }
-            Err(fault) if self.drain.log.can_erase() => {
-                self.doubtful.extend(events.map(|event| (event.position, event.clone())));
-                Err(fault)
-            }
-            // Of another log, it is not committed before that can be told, and read again as it was.
-            Ok(_) | Err(_) => Ok(()),
-        }
-    }
-
-    /// Removes what deliveries brought of erased entities.
-    pub(super) async fn discard_erased(&mut self) -> Result<(), Fault> {
-        if !self.doubtful.is_empty() {
-            let ledger = self.erased.ledger().await?;
-            let doubtful = std::mem::take(&mut self.doubtful).into_values();
-            self.undiscarded.extend(doubtful.filter(|event| event.is_erased(&ledger)));
-        }
-        if !self.undiscarded.is_empty() {
-            self.drain.sink.discard(&self.undiscarded).await?;
-            self.undiscarded.clear();
-        }
-        Ok(())
     }
 
     fn tell_end(&self, taken: Option<Taken>, fault: Option<&Fault>) {
@@ -338,103 +300,6 @@ impl Session<'_> {
             ));
         }
         Ok(lane)
-    }
-
-    /// Takes note of erasures; whether it is known for certain that there are no others. What was applied by an older
-    /// ledger and is not committed is read again.
-    pub(super) async fn obey(&mut self) -> Result<bool, Fault> {
-        if self.drain.sink.obeys_erasures() {
-            return Ok(true);
-        }
-        match self.erased.ledger().await {
-            Ok(ledger) => {
-                if ledger.version() != self.ledger.version() {
-                    // What is on its way was made by the older one.
-                    self.land_all().await?;
-                    self.ledger = ledger;
-                    let again: Vec<i32> = std::mem::take(&mut self.uncommitted).into_keys().collect();
-                    if !again.is_empty() {
-                        self.give_back(again.into_iter());
-                    }
-                }
-                Ok(true)
-            }
-            Err(fault) => {
-                debug!(sink = self.drain.sink.name(), error = %fault, "it can't be told who was erased: nothing is committed");
-                Ok(false)
-            }
-        }
-    }
-
-    /// Returns once the log has acknowledged every letter.
-    async fn park(&mut self, records: &[Record], rejections: Vec<Rejection>) -> Result<(), Fault> {
-        if rejections.is_empty() {
-            return Ok(());
-        }
-        if !self.drain.parks {
-            self.parked.extend(rejections.into_iter().map(|rejection| rejection.position));
-            return Ok(());
-        }
-        let sink = self.drain.sink.name();
-        let now = Utc::now();
-        let limit = self.drain.log.max_record(Topic::DeadLetters).await?;
-        let by_position: HashMap<Position, &Record> = records
-            .iter()
-            .map(|record| (Position { partition: record.partition, offset: record.offset }, record))
-            .collect();
-        let (mut letters, mut entities) = (Vec::with_capacity(rejections.len()), Vec::new());
-        for rejection in &rejections {
-            if let Some(record) = by_position.get(&rejection.position) {
-                let log = &self.log_id;
-                letters.push(dead_letters::from_record(record, log, sink, &rejection.reason, limit, now));
-                entities.push(dead_letters::entity_of(self.drain.catalog, record));
-            }
-        }
-        let ids: Vec<Uuid> = letters.iter().map(dead_letters::new_letter_id).collect();
-        let count = letters.len() as u64;
-        let positions = self.drain.log.append(Topic::DeadLetters, letters).await?;
-        fail_point::pass("drain.letters_appended");
-        for rejection in &rejections {
-            let Position { partition, offset } = rejection.position;
-            warn!(sink, partition, offset, error = rejection.reason, "record parked as a dead letter");
-        }
-        for ((entity, letter), at) in entities.into_iter().zip(ids).zip(positions) {
-            self.unnoted.extend(entity.map(|(table, entity)| ParkedEntity {
-                sink: Some(sink.to_owned()),
-                table: TableName::from(table),
-                entity,
-                partition: at.partition,
-                offset: at.offset,
-                letter,
-            }));
-        }
-        self.parked.extend(rejections.into_iter().map(|rejection| rejection.position));
-        self.drain.stats.parked(count);
-        self.note_parked().await
-    }
-
-    /// Tells the store which entities have open letters; what it could not be told is told before anything else.
-    pub(super) async fn note_parked(&mut self) -> Result<(), Fault> {
-        if !self.unnoted.is_empty() {
-            // An erasure that was made meanwhile found none of their letters, and their keys are not to be kept.
-            let (catalog, ledger) = (self.drain.catalog, self.erased.ledger().await?);
-            let is_erased = |one: &ParkedEntity| {
-                catalog.get(&one.table.0).is_some_and(|table| ledger.holds(table, &one.entity))
-            };
-            let erased: Vec<ParkedEntity> =
-                self.unnoted.iter().filter(|one| is_erased(one)).cloned().collect();
-            let (store, log) = (&*self.drain.store, &*self.drain.log);
-            if !erased.is_empty() {
-                let by = format!("drain into {}", self.drain.sink.name());
-                erased::settle_parked(store, log, &erased, &by).await?;
-                store.forget_erased().await?;
-            }
-            self.unnoted.retain(|one| !is_erased(one));
-            let letters = self.drain.log.dead_letters_identity().await?.to_string();
-            self.drain.store.note_parked(&letters, &self.unnoted).await?;
-            self.unnoted.clear();
-        }
-        Ok(())
     }
 }
 

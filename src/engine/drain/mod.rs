@@ -16,7 +16,9 @@
 
 mod apply;
 mod batch;
+mod erasing;
 mod group;
+mod parking;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
