@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::Utc;
 
 use crate::{
-    domain::ErasureLedger,
+    domain::{ErasureLedger, Table},
     fault::{Fault, FaultKind},
     log::{Log, Position},
     store::{ParkedEntity, Resolution, Settled, Store},
@@ -46,6 +46,23 @@ impl Erased {
             }
         })
     }
+}
+
+/// Empties the log of what was appended while those it is about were erased, which found none of it, where the log can.
+///
+/// # Errors
+/// When store or log can't be reached, or something of it may still be in their files.
+pub(super) async fn empty_appended(
+    store: &dyn Store,
+    log: &dyn Log,
+    table: Table,
+    keys: &[String],
+) -> Result<(), Fault> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    log.erase(&table.entity, keys, &[]).await?;
+    store.forget_erased().await
 }
 
 /// Settles letters that were parked while those they are about were erased, which found none of them, and empties them where

@@ -14,6 +14,7 @@ use super::{
     EngineError,
     appender::Appender,
     dead_letters::{self, Replay},
+    erased,
     letter_pages::{Backwards, joined},
     shared::Shared,
 };
@@ -312,7 +313,7 @@ impl Letters {
     async fn empty_erased(&self, appended: Vec<(Table, String)>) -> Result<(), Fault> {
         let ledger = self.shared.erased.ledger().await?;
         for (table, key) in appended.into_iter().filter(|(table, key)| ledger.holds(*table, key)) {
-            self.shared.log.erase(&table.entity, &[key], &[]).await?;
+            erased::empty_appended(&*self.shared.store, &*self.shared.log, table, &[key]).await?;
         }
         Ok(())
     }

@@ -176,8 +176,7 @@ impl SyncRun {
         let erased: Vec<String> = erased.collect();
         if !erased.is_empty() {
             self.store.erase(self.table, &erased, true).await?;
-            self.log.erase(&self.table.entity, &erased, &[]).await?;
-            self.store.forget_erased().await?;
+            erased::empty_appended(&*self.store, &*self.log, self.table, &erased).await?;
         }
         Ok(())
     }

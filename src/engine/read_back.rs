@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use tracing::{info, warn};
 
-use super::{patience::patiently, sync::SyncRun};
+use super::{erased, patience::patiently, sync::SyncRun};
 use crate::{
     domain::Event,
     fail_point,
@@ -77,9 +77,7 @@ impl SyncRun {
                 // An erasure that was made before they came into the log left them there.
                 let erased = entities.iter().filter(|key| ledger.holds(self.table, key));
                 let erased: Vec<String> = erased.cloned().collect();
-                if !erased.is_empty() {
-                    self.log.erase(&self.table.entity, &erased, &[]).await?;
-                }
+                erased::empty_appended(&*self.store, &*self.log, self.table, &erased).await?;
                 let known = lease.last_appended(&entities).await?;
                 let news: Vec<Appended> = appended
                     .into_values()
